@@ -1,0 +1,1 @@
+//! Frames between authenticated addresses over QUIC. Knows no Raft and no disk.
