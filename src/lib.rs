@@ -1,1 +1,4 @@
 //! An embeddable replicated map.
+
+mod codec;
+pub mod kv;
