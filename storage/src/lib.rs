@@ -3,4 +3,5 @@
 //! This crate knows no Raft roles and no network. [`types`] holds the words that the whole project shares.
 
 pub mod fs;
+pub mod snapshot;
 pub mod types;
