@@ -3,5 +3,8 @@
 //! This crate knows no Raft roles and no network. [`types`] holds the words that the whole project shares.
 
 pub mod fs;
+#[cfg(any(test, feature = "model"))]
+#[doc(hidden)]
+pub mod model;
 pub mod snapshot;
 pub mod types;
