@@ -98,7 +98,7 @@ fn names_are_durable_after_a_directory_sync_only() {
     fs.remove(&at("b")).unwrap();
     assert_eq!(fs.cut(Cut::LoseAll).files(), [at("b")]);
     fs.sync_dir(dir).unwrap();
-    assert_eq!(fs.cut(Cut::LoseAll).files(), [PathBuf::new(); 0]);
+    assert!(fs.cut(Cut::LoseAll).files().is_empty());
 }
 
 #[test]
@@ -174,7 +174,7 @@ fn a_dropping_directory_sync_is_not_made_good_by_the_next() {
     fs.fail_nth(0, Effect::SyncDropped);
     assert!(fs.sync_dir(Path::new(DIR)).is_err());
     fs.sync_dir(Path::new(DIR)).unwrap();
-    assert_eq!(fs.files(), [PathBuf::new(); 0]);
+    assert!(fs.files().is_empty());
     assert_eq!(fs.cut(Cut::KeepAll).files(), [at("a")]);
 }
 
