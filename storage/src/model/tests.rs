@@ -5,7 +5,7 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use super::*;
-use crate::fs::{read_exact_at, write_all_at};
+use crate::fs::{File, Fs, LockError, read_exact_at, write_all_at};
 
 const DIR: &str = "/data";
 
