@@ -31,6 +31,9 @@
 mod error;
 pub mod fs;
 mod lsn;
+#[cfg(any(test, feature = "model"))]
+#[doc(hidden)]
+pub mod model;
 mod node_file;
 mod options;
 pub mod os;

@@ -19,7 +19,7 @@ use crate::types::SnapshotId;
 #[derive(Clone, Debug)]
 pub struct Reader {
     path: PathBuf,
-    raw: Bytes,
+    pub(super) raw: Bytes,
     checked: Checked,
 }
 
