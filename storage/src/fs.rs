@@ -10,6 +10,7 @@ use std::path::Path;
 use bytes::Bytes;
 
 /// A file that is open for reading and writing at given places. Positions are absolute; there is no cursor.
+#[expect(clippy::len_without_is_empty, reason = "a file's length is asked for, never whether it has one")]
 pub trait File: Send + Sync + 'static {
     /// Bytes in the file.
     fn len(&self) -> io::Result<u64>;
