@@ -1,1 +1,3 @@
 //! An embeddable replicated map.
+
+pub mod raft;
