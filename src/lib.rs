@@ -2,3 +2,4 @@
 
 mod codec;
 pub mod kv;
+pub mod raft;

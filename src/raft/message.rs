@@ -103,3 +103,8 @@ pub enum AppendOutcome {
         conflict: Option<Position>,
     },
 }
+
+/// Terms above it are no terms: nobody gets there by counting elections. It leaves room to add without overflow.
+pub const TERM_MAX: Term = Term(1 << 62);
+/// Indexes above it are no places in a log.
+pub const INDEX_MAX: Index = Index(1 << 62);
