@@ -121,6 +121,12 @@ impl Decoder {
         Decoder { kinds, limit, buffer: BytesMut::new() }
     }
 
+    /// Changes what is accepted from the next frame on.
+    pub fn accept(&mut self, kinds: RangeInclusive<u8>, limit: usize) {
+        self.kinds = kinds;
+        self.limit = limit;
+    }
+
     /// Adds received bytes. Call [`next`](Self::next) until it gives `None` before adding more.
     pub fn extend(&mut self, bytes: &[u8]) {
         self.buffer.extend_from_slice(bytes);
@@ -130,7 +136,10 @@ impl Decoder {
     ///
     /// # Errors
     /// [`FrameError`] as soon as the bytes show it: a bad header is refused without waiting for its payload.
-    #[expect(clippy::should_implement_trait, reason = "a failed decoder has no next item, so it is no iterator")]
+    #[expect(
+        clippy::should_implement_trait,
+        reason = "a failed decoder has no next item, so it is no iterator"
+    )]
     pub fn next(&mut self) -> Result<Option<Frame>, FrameError> {
         let Some(claim) = self.claim()? else { return Ok(None) };
         if self.buffer.len() < HEADER_LEN + claim.length {

@@ -98,7 +98,12 @@ impl Limits {
     /// The first pair that contradicts itself, with both numbers.
     pub fn validate(&self) -> Result<(), LimitsError> {
         let below = |low, low_value: Duration, high, high_value: Duration| {
-            check("below", low_value < high_value, (low, low_value.as_millis()), (high, high_value.as_millis()))
+            check(
+                "below",
+                low_value < high_value,
+                (low, low_value.as_millis()),
+                (high, high_value.as_millis()),
+            )
         };
         let fits = |low, low_value: usize, high, high_value: usize| {
             let room = high_value.saturating_sub(crate::frame::HEADER_LEN);

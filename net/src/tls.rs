@@ -9,7 +9,10 @@ use std::time::Duration;
 
 use quinn::crypto::rustls::{HandshakeData, NoInitialCipherSuite, QuicClientConfig, QuicServerConfig};
 use quinn::crypto::{CryptoError, HmacKey};
-use quinn::{AckFrequencyConfig, ClientConfig, EndpointConfig, MtuDiscoveryConfig, ServerConfig, TransportConfig, VarInt};
+use quinn::{
+    AckFrequencyConfig, ClientConfig, EndpointConfig, MtuDiscoveryConfig, ServerConfig, TransportConfig,
+    VarInt,
+};
 use rustls::client::{Resumption, WebPkiServerVerifier};
 use rustls::crypto::{CryptoProvider, ring};
 use rustls::pki_types::CertificateDer;
@@ -102,7 +105,9 @@ pub(crate) fn require_node(certified: &Certified, wanted: Option<u64>) -> Result
     match (&certified.name.role, wanted) {
         (Role::Node(id), None) => Ok(*id),
         (Role::Node(id), Some(wanted)) if *id == wanted => Ok(*id),
-        (found, Some(wanted)) => Err(Refusal::Role { found: found.clone(), wanted: Role::Node(wanted).to_string() }),
+        (found, Some(wanted)) => {
+            Err(Refusal::Role { found: found.clone(), wanted: Role::Node(wanted).to_string() })
+        }
         (found, None) => Err(Refusal::Role { found: found.clone(), wanted: "a node".into() }),
     }
 }
@@ -114,7 +119,11 @@ fn protocol(connection: &quinn::Connection) -> Option<Alpn> {
 }
 
 /// Both protocols on one port.
-pub(crate) fn server_config(identity: &Identity, limits: &Limits, local: bool) -> Result<ServerConfig, TlsError> {
+pub(crate) fn server_config(
+    identity: &Identity,
+    limits: &Limits,
+    local: bool,
+) -> Result<ServerConfig, TlsError> {
     let crypto = QuicServerConfig::try_from(rustls_server(identity)?)?;
     let mut config = ServerConfig::with_crypto(Arc::new(crypto));
     // The dialling side keeps the connection alive; its signs of life are answered.
@@ -235,7 +244,8 @@ fn ack_frequency() -> AckFrequencyConfig {
 
 /// The endpoint's own settings. A reset key that outlives the process lets peers notice at once that it was restarted.
 pub(crate) fn endpoint_config(identity: &Identity) -> EndpointConfig {
-    let mut config = EndpointConfig::new(Arc::new(ResetKey(identity.derived_secret("raftmap stateless reset"))));
+    let mut config =
+        EndpointConfig::new(Arc::new(ResetKey(identity.derived_secret("raftmap stateless reset"))));
     // Ids without a check sum: those of an earlier life must not look foreign, or they would get no reset.
     config.cid_generator(|| Box::new(quinn_proto::RandomConnectionIdGenerator::new(8)));
     // Above 1200, as it is: `MTU_LOCAL` is a constant.

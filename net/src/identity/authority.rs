@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use rcgen::{
-    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose, PublicKeyData, SanType,
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer,
+    KeyPair, KeyUsagePurpose, PublicKeyData, SanType,
 };
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 
@@ -49,7 +49,10 @@ pub struct Authority {
 /// The key stays out of logs.
 impl std::fmt::Debug for Authority {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Authority").field("cluster", &self.cluster).field("key", &"redacted").finish_non_exhaustive()
+        f.debug_struct("Authority")
+            .field("cluster", &self.cluster)
+            .field("key", &"redacted")
+            .finish_non_exhaustive()
     }
 }
 
@@ -80,12 +83,17 @@ impl Authority {
     /// [`IdentityError`] when one is missing or malformed, when the key may be read by others, or is another's.
     pub fn load(dir: &Path) -> Result<Self, IdentityError> {
         let (cert_path, key_path) = (dir.join(CA_FILE), dir.join(CA_KEY_FILE));
-        let key = KeyPair::from_pem(&files::read_private(&key_path)?).map_err(|why| malformed(&key_path, "private key", why.to_string()))?;
+        let key = KeyPair::from_pem(&files::read_private(&key_path)?)
+            .map_err(|why| malformed(&key_path, "private key", why.to_string()))?;
         let certificate = files::certificate(&cert_path)?;
         let cluster =
             name::read_authority(&certificate).map_err(|why| malformed(&cert_path, "certificate", why))?;
         if cluster != name::cluster_of(&key.subject_public_key_info()) {
-            return Err(malformed(&key_path, "private key", format!("it is not the key of {}", cert_path.display())));
+            return Err(malformed(
+                &key_path,
+                "private key",
+                format!("it is not the key of {}", cert_path.display()),
+            ));
         }
         let issuer = Issuer::from_ca_cert_der(&certificate, key)?;
         let certificate_pem = files::text(&cert_path)?;
@@ -157,7 +165,11 @@ impl Authority {
         Ok((params.signed_by(&key, &self.issuer)?, key))
     }
 
-    fn identity(&self, certificate: CertificateDer<'static>, key: &KeyPair) -> Result<Identity, IdentityError> {
+    fn identity(
+        &self,
+        certificate: CertificateDer<'static>,
+        key: &KeyPair,
+    ) -> Result<Identity, IdentityError> {
         let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
         Identity::from_der(self.certificate.clone(), certificate, key)
             .map_err(|why| malformed(Path::new("new certificate"), "certificate", why))

@@ -127,10 +127,12 @@ mod tests {
         for _ in 0..5 {
             let dir = own_dir();
             let identities: Vec<Identity> = thread::scope(|scope| {
-                let start = |id| scope.spawn({
-                    let dir = dir.path();
-                    move || dev_identity_in(dir, &Role::Node(id)).unwrap()
-                });
+                let start = |id| {
+                    scope.spawn({
+                        let dir = dir.path();
+                        move || dev_identity_in(dir, &Role::Node(id)).unwrap()
+                    })
+                };
                 let starts: Vec<_> = [1, 2, 3, 1, 2, 3].map(start).into_iter().collect();
                 starts.into_iter().map(|start| start.join().unwrap()).collect()
             });
@@ -157,7 +159,10 @@ mod tests {
         let dir = own_dir();
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o750)).unwrap();
         let refusal = dev_identity_in(dir.path(), &Role::Node(1)).unwrap_err();
-        assert!(matches!(refusal, IdentityError::Permissions { mode: 0o750, wanted: 0o700, .. }), "{refusal}");
+        assert!(
+            matches!(refusal, IdentityError::Permissions { mode: 0o750, wanted: 0o700, .. }),
+            "{refusal}"
+        );
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o700)).unwrap();
         let user = own_user().unwrap();
         let refusal = check_dir(dir.path(), user + 1).unwrap_err();

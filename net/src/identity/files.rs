@@ -44,7 +44,8 @@ pub(super) fn make_dir(dir: &Path) -> Result<(), IdentityError> {
 }
 
 pub(super) fn certificate(path: &Path) -> Result<CertificateDer<'static>, IdentityError> {
-    CertificateDer::from_pem_slice(text(path)?.as_bytes()).map_err(|why| malformed(path, "certificate", why.to_string()))
+    CertificateDer::from_pem_slice(text(path)?.as_bytes())
+        .map_err(|why| malformed(path, "certificate", why.to_string()))
 }
 
 /// Reads a private key, unless anybody but its owner may read it.

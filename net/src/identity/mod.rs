@@ -105,7 +105,9 @@ pub enum IdentityError {
         wanted: Role,
     },
     /// Outside of loopback there is no identity to fall back on. Make one.
-    #[error("{addr} is not a loopback address, so an identity is needed: make one with {command} and name it with --identity DIR")]
+    #[error(
+        "{addr} is not a loopback address, so an identity is needed: make one with {command} and name it with --identity DIR"
+    )]
     Needed {
         /// The address.
         addr: SocketAddr,
@@ -132,7 +134,10 @@ struct Inner {
 /// The key stays out of logs.
 impl fmt::Debug for Identity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Identity").field("name", &self.0.name).field("key", &"redacted").finish_non_exhaustive()
+        f.debug_struct("Identity")
+            .field("name", &self.0.name)
+            .field("key", &"redacted")
+            .finish_non_exhaustive()
     }
 }
 

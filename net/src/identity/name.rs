@@ -60,7 +60,8 @@ impl FromStr for Role {
             _ => None,
         };
         // Written back it must be the same text: "007" and "+7" are not node 7.
-        role.filter(|role| role.to_string() == text).ok_or_else(|| format!("role {text:?} is neither node nor client"))
+        role.filter(|role| role.to_string() == text)
+            .ok_or_else(|| format!("role {text:?} is neither node nor client"))
     }
 }
 
@@ -83,7 +84,8 @@ impl FromStr for Name {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let rest = text.strip_prefix(SCHEME).ok_or_else(|| format!("{text:?} does not start with {SCHEME}"))?;
+        let rest =
+            text.strip_prefix(SCHEME).ok_or_else(|| format!("{text:?} does not start with {SCHEME}"))?;
         let (cluster, role) = rest.split_once('/').ok_or_else(|| format!("{text:?} names no role"))?;
         Ok(Name { cluster: cluster.parse()?, role: role.parse()? })
     }
@@ -151,12 +153,26 @@ mod tests {
     #[test]
     fn what_only_resembles_a_name_is_none() {
         for role in [
-            "node/0", "node/007", "node/+7", "node/-1", "node/18446744073709551616", "node/", "node", "client/",
-            "client/a/b", "client/a b", "Node/1", "admin/1", "node/1/", "",
+            "node/0",
+            "node/007",
+            "node/+7",
+            "node/-1",
+            "node/18446744073709551616",
+            "node/",
+            "node",
+            "client/",
+            "client/a/b",
+            "client/a b",
+            "Node/1",
+            "admin/1",
+            "node/1/",
+            "",
         ] {
             assert!(format!("raftmap://{CLUSTER}/{role}").parse::<Name>().is_err(), "{role:?} passed");
         }
-        for cluster in ["", "0011", &CLUSTER.to_uppercase(), &format!("{CLUSTER}0"), "+0112233445566778899aabbccddeef"] {
+        for cluster in
+            ["", "0011", &CLUSTER.to_uppercase(), &format!("{CLUSTER}0"), "+0112233445566778899aabbccddeef"]
+        {
             assert!(format!("raftmap://{cluster}/node/1").parse::<Name>().is_err(), "{cluster:?} passed");
         }
         assert!(format!("http://{CLUSTER}/node/1").parse::<Name>().is_err());
