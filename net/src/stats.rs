@@ -1,0 +1,58 @@
+//! What the transport counts, so that silence and loss can be told apart.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+macro_rules! counters {
+    ($($(#[$doc:meta])* $name:ident,)*) => {
+        /// Counted since the start; every field only grows.
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+        pub struct Stats { $($(#[$doc])* pub $name: u64,)* }
+
+        #[derive(Debug, Default)]
+        pub(crate) struct Counters { $(pub(crate) $name: Counter,)* }
+
+        impl Counters {
+            pub(crate) fn read(&self) -> Stats {
+                Stats { $($name: self.$name.0.load(Ordering::Relaxed),)* }
+            }
+        }
+    };
+}
+
+counters! {
+    /// Connections to peers that got as far as their hello.
+    peer_connections,
+    /// Of these, replaced by a newer one from the same node.
+    peer_replaced,
+    /// Attempts to reach a peer that failed.
+    dials_failed,
+    /// Connections refused for who they are or what their hello says.
+    refused,
+    /// Handshakes not begun because too many were under way.
+    handshakes_turned_away,
+    /// Frames for peers dropped because nothing was connected.
+    dropped_unconnected,
+    /// Frames for peers dropped because their queue was full.
+    dropped_full,
+    /// Connections closed for a malformed frame.
+    malformed,
+    /// Client connections that got as far as their hello.
+    client_connections,
+    /// Client connections refused because there were too many.
+    clients_turned_away,
+    /// Client connections closed because their replies were not read.
+    slow_readers,
+    /// Snapshots whose receiver had all of it and said so.
+    snapshots_sent,
+    /// Snapshots received whole and kept.
+    snapshots_received,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Counter(AtomicU64);
+
+impl Counter {
+    pub(crate) fn add_one(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
