@@ -97,6 +97,16 @@ impl Command {
         }
     }
 
+    /// Bytes of the value it carries.
+    pub fn value_len(&self) -> usize {
+        match self {
+            Self::Put { value, .. } | Self::Append { value, .. } | Self::CompareAndPut { value, .. } => {
+                value.len()
+            }
+            Self::Delete { .. } => 0,
+        }
+    }
+
     /// Whether `limits` allow it, as far as that can be told without the map: to be asked before it is proposed. What
     /// an append makes of a stored value is checked when it is applied.
     ///
@@ -243,20 +253,24 @@ pub enum Outcome {
 }
 
 /// Why a request was not done by this entry. Whether an earlier entry did it is another question.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, thiserror::Error)]
 pub enum Refusal {
     /// The number is below what the client has acknowledged (numbers begin at 1): it had its outcome, and the reply is
     /// forgotten. Never run again.
+    #[error("numbers below {acked_below} have been acknowledged and are never executed again")]
     BelowAcknowledged {
         /// Numbers below this one are settled.
         acked_below: u64,
     },
     /// The session is not there: expired, closed, or never opened. What became of its unanswered requests can no longer
     /// be asked here.
+    #[error("no such session: it expired, was closed or never opened")]
     SessionExpired,
     /// The session belongs to someone else.
+    #[error("the session belongs to another certificate")]
     NotOwner,
     /// The number is [`Limits::window`] or more above the lowest that is not acknowledged: acknowledge first. Not run.
+    #[error("the window ends at number {below}: acknowledge earlier replies first")]
     WindowExceeded {
         /// The lowest number that is refused for now.
         below: u64,

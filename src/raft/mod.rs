@@ -46,7 +46,7 @@ use raftmap_storage::types::{Entry, Index, NodeId, Position, SnapshotId, Term};
 
 pub use self::config::{Config, ConfigError, Restored};
 pub use self::error::{ProposeError, ReadError, ReadIndexError};
-pub use self::message::{Body, Message, Outbound};
+pub use self::message::{AppendOutcome, Body, Message, Outbound};
 pub use self::ready::{BatchNumber, ReadId, Ready, Regression, RoleKind, SoftState};
 pub use self::status::{PeerState, PeerStatus, Status};
 
@@ -54,7 +54,7 @@ use self::candidate::Campaign;
 use self::core::Core;
 use self::follower::Follower;
 use self::leader::Leader;
-use self::message::AppendOutcome;
+
 use self::timer::Timer;
 
 /// Entries that are no longer on the heap, read back from disk.
@@ -271,6 +271,11 @@ impl Raft {
             dropped: core.dropped,
             peers,
         }
+    }
+
+    /// The last durable or installed snapshot stands for everything up to here; 0 where there is none.
+    pub fn snapshot_index(&self) -> Index {
+        self.core.log.snapshot()
     }
 
     /// Bytes on disk of the entries above the last durable snapshot, and of one hard state.

@@ -28,6 +28,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+pub mod boots;
 mod error;
 pub mod fs;
 mod lsn;

@@ -1,0 +1,595 @@
+//! The client: the same calls for an application that embeds a node and for one that talks to a cluster from outside.
+//!
+//! [`Clerk`] is cheap to clone; all clones share one session and one connection to each server. Its thinking is in
+//! `machine.rs`; this file lends it a clock, connections and callers.
+
+pub(crate) mod door;
+pub mod machine;
+pub mod session;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use raftmap_net::{ClientEndpoint, Identity, IdentityError, Role, TlsError, is_loopback};
+use tokio::runtime::Handle;
+use tokio::sync::{Notify, oneshot};
+
+use self::door::{Door, Doors, Link};
+use self::machine::{CallId, Ending, Machine, Output, ServerId};
+use crate::error::{Error, Result};
+use crate::kv::{Command, Page, Reply, Scan, Versioned};
+use crate::node::fault::chain;
+use crate::wire::client::{Answer, Query, Response};
+
+/// How long a call may take where nothing else is said.
+pub const DEFAULT_DEADLINE: Duration = Duration::from_secs(5);
+
+/// Writes of one clerk that may be unresolved at once; more wait for their turn. The map's own window is at least as
+/// large.
+const WINDOW: u64 = 1_024;
+
+/// Calls on the replicated map.
+///
+/// Every call has a deadline and ends in one of three ways: with its result; with an error that means it was
+/// definitely not done and never will be; or, writes only, with [`Error::Unknown`], whose [`Pending`] asks again under
+/// the same number and so counts once. Calling the method again instead is a new request.
+#[derive(Clone)]
+pub struct Clerk {
+    shared: Arc<Shared>,
+    deadline: Duration,
+}
+
+struct Shared {
+    state: Mutex<State>,
+    doors: Doors,
+    started: Instant,
+    timer: Arc<Notify>,
+    /// Answers of a node in this process arrive on its thread, outside the runtime.
+    runtime: Handle,
+}
+
+struct State {
+    machine: Machine,
+    callers: HashMap<CallId, oneshot::Sender<Ending>>,
+    links: Vec<Option<Link>>,
+    /// When the timer task wakes.
+    armed: Option<Duration>,
+}
+
+/// How a clerk shows who it is.
+#[derive(Clone, Debug, Default)]
+pub struct ConnectOptions {
+    /// Directory with `ca.pem`, `cert.pem`, `key.pem`; `None` uses the development identity, on loopback addresses
+    /// only.
+    pub identity: Option<PathBuf>,
+}
+
+/// Why a clerk could not be made.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConnectError {
+    /// No servers were named.
+    #[error("no servers: name at least one address")]
+    NoServers,
+    /// There is no identity, or it cannot be used.
+    #[error("identity: {}", chain(.0))]
+    Identity(#[from] IdentityError),
+    /// The identity's parts do not fit together.
+    #[error("identity: {}", chain(.0))]
+    Tls(#[from] TlsError),
+}
+
+impl ConnectOptions {
+    pub(crate) fn endpoint(&self, servers: &[SocketAddr]) -> Result<ClientEndpoint, ConnectError> {
+        // One server beyond this machine is enough to ask for a real identity.
+        let beyond = servers.iter().find(|server| !is_loopback(**server));
+        let address = *beyond.or(servers.first()).ok_or(ConnectError::NoServers)?;
+        let role = Role::Client(format!("user-{}", std::process::id()));
+        let identity = Identity::resolve(self.identity.as_deref(), address, &role)?;
+        Ok(ClientEndpoint::new(identity, raftmap_net::Limits::default(), &Handle::current())?)
+    }
+}
+
+/// What came of [`Clerk::compare_and_put`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Compared {
+    /// The version matched; the value is stored.
+    Swapped {
+        /// The key's new version.
+        version: u64,
+    },
+    /// The version did not match; nothing changed.
+    Mismatch {
+        /// The key's version; 0 where it is absent.
+        current: u64,
+    },
+}
+
+impl Clerk {
+    /// A clerk of the cluster that these servers belong to; one of them is enough, all of them is better. The first
+    /// call connects. Needs a tokio runtime.
+    ///
+    /// # Errors
+    /// See [`ConnectError`]: nothing was sent.
+    pub fn connect(servers: &[SocketAddr], options: &ConnectOptions) -> Result<Self, ConnectError> {
+        let endpoint = options.endpoint(servers)?;
+        Ok(Self::new(servers.iter().copied().map(Some).collect(), Doors::new(endpoint)))
+    }
+
+    /// A clerk of these servers. The first call connects; `door` says with whose certificate.
+    pub(crate) fn new(servers: Vec<Option<SocketAddr>>, doors: Doors) -> Self {
+        let links = servers.iter().map(|_| None).collect();
+        let machine = Machine::new(servers, WINDOW);
+        let state = State { machine, callers: HashMap::new(), links, armed: None };
+        let timer = Arc::new(Notify::new());
+        let started = Instant::now();
+        let shared = Arc::new(Shared {
+            state: Mutex::new(state),
+            doors,
+            started,
+            timer: timer.clone(),
+            runtime: Handle::current(),
+        });
+        tokio::spawn(run_timer(Arc::downgrade(&shared), timer));
+        Self { shared, deadline: DEFAULT_DEADLINE }
+    }
+
+    /// The same clerk with another deadline for its calls.
+    #[must_use]
+    pub fn with_deadline(&self, deadline: Duration) -> Self {
+        Self { deadline, ..self.clone() }
+    }
+
+    /// Stores `value` under `key` and returns its version once a majority of the cluster has it on disk.
+    ///
+    /// # Errors
+    /// [`Error::Unknown`] when the deadline passed first: the write may still happen. Its [`Pending`] asks again under
+    /// the same number and so counts once; a second `put` would be a new request. Any other error: not done.
+    pub async fn put(&self, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Result<u64> {
+        self.write(Command::Put { key: copy(key), value: copy(value) }).await?.put()
+    }
+
+    /// Appends `value` to what `key` holds, creating it where it is absent; returns the new version.
+    ///
+    /// # Errors
+    /// As [`put`](Self::put); [`Error::TooLarge`] also where the result would be over the limit of a value.
+    pub async fn append(&self, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Result<u64> {
+        self.write(Command::Append { key: copy(key), value: copy(value) }).await?.append()
+    }
+
+    /// Removes `key`; returns whether it was there.
+    ///
+    /// # Errors
+    /// As [`put`](Self::put).
+    pub async fn delete(&self, key: impl AsRef<[u8]>) -> Result<bool> {
+        self.write(Command::Delete { key: copy(key) }).await?.delete()
+    }
+
+    /// Stores `value` if `key` is at `version`; 0 means absent. Versions are log indices: they rise, with gaps.
+    ///
+    /// # Errors
+    /// As [`put`](Self::put). A version that does not match is no error but [`Compared::Mismatch`].
+    pub async fn compare_and_put(
+        &self,
+        key: impl AsRef<[u8]>,
+        version: u64,
+        value: impl AsRef<[u8]>,
+    ) -> Result<Compared> {
+        self.write(Command::CompareAndPut { key: copy(key), version, value: copy(value) }).await?.compared()
+    }
+
+    /// The value of `key` and its version, `None` where it is absent. Linearizable: a majority has confirmed the
+    /// leader after this call began.
+    ///
+    /// # Errors
+    /// No server answered before the deadline, or all of them refused.
+    pub async fn get(&self, key: impl AsRef<[u8]>) -> Result<Option<Versioned>> {
+        self.read(Query::Get { key: copy(key) }, false).await.and_then(got)
+    }
+
+    /// As [`get`](Self::get), but from whatever the nearest node has applied: possibly old, never torn.
+    ///
+    /// # Errors
+    /// No server answered before the deadline.
+    pub async fn get_stale(&self, key: impl AsRef<[u8]>) -> Result<Option<Versioned>> {
+        self.read(Query::Get { key: copy(key) }, true).await.and_then(got)
+    }
+
+    /// A page of pairs in key order. Each page is linearizable by itself; go on with [`Scan::after`] the last key.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get).
+    pub async fn scan(&self, scan: Scan) -> Result<Page> {
+        match self.read(Query::Scan(scan), false).await? {
+            Answer::Page { page, .. } => Ok(page),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// The number of pairs.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get).
+    pub async fn len(&self) -> Result<u64> {
+        match self.read(Query::Len, false).await? {
+            Answer::Len { pairs, .. } => Ok(pairs),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// An index up to which everything that was acknowledged before this call has been committed.
+    pub(crate) async fn read_index(&self) -> Result<u64> {
+        match self.read(Query::Len, false).await? {
+            Answer::Len { index, .. } => Ok(index.0),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Gives this clerk's session back to the cluster. Later writes open a new one.
+    ///
+    /// # Errors
+    /// No answer before the deadline: the session then goes when it expires.
+    pub async fn close(&self) -> Result<()> {
+        let ending = self.call(|machine, now, deadline| machine.close_session(now, deadline)).await;
+        match ending {
+            Ending::Done(_) | Ending::NoAnswer => Ok(()),
+            Ending::NotDone(refusal) => Err(Error::from(refusal)),
+            Ending::Unknown | Ending::Expired => Ok(()),
+        }
+    }
+
+    /// A write in its general form.
+    ///
+    /// # Errors
+    /// As [`put`](Self::put).
+    pub async fn write(&self, command: Command) -> Result<Written> {
+        let id = self.begin(|machine, now, deadline| machine.write(now, deadline, command));
+        self.finish_write(id).await
+    }
+
+    async fn finish_write(&self, (id, ending): (CallId, oneshot::Receiver<Ending>)) -> Result<Written> {
+        let guard = Forget { shared: &self.shared, id: Some(id) };
+        match ending.await {
+            Ok(Ending::Done(Answer::Written { index, reply })) => Ok(Written { index: index.0, reply }),
+            Ok(Ending::Done(other)) => Err(unexpected(&other)),
+            Ok(Ending::NotDone(refusal)) => Err(Error::from(refusal)),
+            Ok(Ending::NoAnswer) => Err(Error::NoAnswer { deadline: self.deadline }),
+            Ok(Ending::Expired) => Err(Error::SessionExpired),
+            Ok(Ending::Unknown) => {
+                guard.keep();
+                Err(Error::Unknown(Pending { clerk: self.clone(), id: Some(id) }))
+            }
+            Err(_) => Err(Error::Stopped),
+        }
+    }
+
+    async fn read(&self, query: Query, stale: bool) -> Result<Answer> {
+        match self.call(|machine, now, deadline| machine.read(now, deadline, query, stale)).await {
+            Ending::Done(answer) => Ok(answer),
+            Ending::NotDone(refusal) => Err(Error::from(refusal)),
+            Ending::NoAnswer | Ending::Unknown | Ending::Expired => {
+                Err(Error::NoAnswer { deadline: self.deadline })
+            }
+        }
+    }
+
+    async fn call(&self, begin: impl FnOnce(&mut Machine, Duration, Duration) -> CallId) -> Ending {
+        let (id, ending) = self.begin(begin);
+        let _guard = Forget { shared: &self.shared, id: Some(id) };
+        ending.await.unwrap_or(Ending::NoAnswer)
+    }
+
+    fn begin(
+        &self,
+        begin: impl FnOnce(&mut Machine, Duration, Duration) -> CallId,
+    ) -> (CallId, oneshot::Receiver<Ending>) {
+        let (sender, receiver) = oneshot::channel();
+        let id = self.shared.act(|state, now| {
+            let id = begin(&mut state.machine, now, now + self.deadline);
+            state.callers.insert(id, sender);
+            id
+        });
+        (id, receiver)
+    }
+}
+
+impl std::fmt::Debug for Clerk {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Clerk").field("deadline", &self.deadline).finish_non_exhaustive()
+    }
+}
+
+/// A write that was executed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Written {
+    /// Its place in the log.
+    pub index: u64,
+    /// What came of it.
+    pub reply: Reply,
+}
+
+impl Written {
+    fn put(self) -> Result<u64> {
+        match self.reply {
+            Reply::Put { version } => Ok(version),
+            other => Err(refused(other)),
+        }
+    }
+
+    fn append(self) -> Result<u64> {
+        match self.reply {
+            Reply::Append { version, .. } => Ok(version),
+            other => Err(refused(other)),
+        }
+    }
+
+    fn delete(self) -> Result<bool> {
+        match self.reply {
+            Reply::Delete { existed } => Ok(existed),
+            other => Err(refused(other)),
+        }
+    }
+
+    fn compared(self) -> Result<Compared> {
+        match self.reply {
+            Reply::Swapped { version } => Ok(Compared::Swapped { version }),
+            Reply::Mismatch { current } => Ok(Compared::Mismatch { current }),
+            other => Err(refused(other)),
+        }
+    }
+}
+
+fn refused(reply: Reply) -> Error {
+    match reply {
+        Reply::OutsideLimits(limit) => Error::TooLarge(limit.to_string()),
+        other => Error::Protocol(format!("the server answered another question: {other:?}")),
+    }
+}
+
+fn unexpected(answer: &Answer) -> Error {
+    Error::Protocol(format!("the server answered another question: {answer:?}"))
+}
+
+fn got(answer: Answer) -> Result<Option<Versioned>> {
+    match answer {
+        Answer::Got { found, .. } => Ok(found),
+        other => Err(unexpected(&other)),
+    }
+}
+
+fn copy(bytes: impl AsRef<[u8]>) -> Bytes {
+    Bytes::copy_from_slice(bytes.as_ref())
+}
+
+/// A write whose outcome is unknown. It keeps its number: asking again can never execute it twice. Dropping it gives
+/// the number up: the write has then been executed once or never.
+#[derive(Debug)]
+pub struct Pending {
+    clerk: Clerk,
+    id: Option<CallId>,
+}
+
+impl Pending {
+    /// Asks again under the same number, for at most `deadline`; executes the write if it had not been.
+    ///
+    /// # Errors
+    /// [`Error::Unknown`] again when that deadline passes too; [`Error::SessionExpired`] when the cluster has forgotten
+    /// the session, so that nobody can say any more.
+    pub async fn resolve(mut self, deadline: Duration) -> Result<Written> {
+        let Some(id) = self.id.take() else { return Err(Error::Stopped) };
+        let (sender, receiver) = oneshot::channel();
+        self.clerk.shared.act(|state, now| {
+            state.callers.insert(id, sender);
+            state.machine.resume(now, id, now + deadline);
+        });
+        self.clerk.with_deadline(deadline).finish_write((id, receiver)).await
+    }
+}
+
+impl Drop for Pending {
+    fn drop(&mut self) {
+        if let Some(id) = self.id.take() {
+            self.clerk.shared.forget(id);
+        }
+    }
+}
+
+/// Forgets a call whose future is dropped before its end.
+struct Forget<'a> {
+    shared: &'a Arc<Shared>,
+    id: Option<CallId>,
+}
+
+impl Forget<'_> {
+    fn keep(mut self) {
+        self.id = None;
+    }
+}
+
+impl Drop for Forget<'_> {
+    fn drop(&mut self) {
+        if let Some(id) = self.id {
+            self.shared.forget(id);
+        }
+    }
+}
+
+impl Shared {
+    /// One input to the machine, and everything that comes of it.
+    fn act<T>(self: &Arc<Self>, input: impl FnOnce(&mut State, Duration) -> T) -> T {
+        let mut state = self.lock();
+        let result = input(&mut state, self.started.elapsed());
+        let work = state.collect();
+        drop(state);
+        self.carry_out(work);
+        result
+    }
+
+    fn carry_out(self: &Arc<Self>, work: Work) {
+        if work.rearm {
+            self.timer.notify_one();
+        }
+        for (server, address) in work.connects {
+            self.connect(server, address);
+        }
+        // Outside the lock: a node in this process may answer on the spot.
+        for (server, link, request) in work.sends {
+            if !link.is_some_and(|link| link.send(request)) {
+                self.act(|state, now| state.link_down(now, server));
+            }
+        }
+    }
+
+    fn connect(self: &Arc<Self>, server: ServerId, address: SocketAddr) {
+        let weak = Arc::downgrade(self);
+        let doors = self.doors.clone();
+        self.runtime.spawn(async move {
+            let events = LinkEvents { shared: weak.clone(), server };
+            let link = doors.connect(address, events).await;
+            let Some(shared) = weak.upgrade() else { return };
+            match link {
+                Ok(link) => shared.act(|state, now| state.link_up(now, server, link)),
+                Err(error) => {
+                    tracing::debug!(%address, %error, "cannot connect");
+                    shared.act(|state, now| state.link_down(now, server));
+                }
+            }
+        });
+    }
+
+    fn forget(self: &Arc<Self>, id: CallId) {
+        self.act(|state, now| {
+            state.callers.remove(&id);
+            state.machine.forget(now, id);
+        });
+    }
+
+    /// The machine changes in whole steps, so a panic elsewhere leaves it usable.
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What came of an input, to be done without the lock.
+struct Work {
+    connects: Vec<(ServerId, SocketAddr)>,
+    sends: Vec<(ServerId, Option<Link>, crate::wire::client::Request)>,
+    rearm: bool,
+}
+
+impl State {
+    fn collect(&mut self) -> Work {
+        let mut work = Work { connects: Vec::new(), sends: Vec::new(), rearm: false };
+        for output in self.machine.outputs() {
+            match output {
+                Output::Connect(server) => {
+                    work.connects.extend(self.machine.address(server).map(|address| (server, address)));
+                }
+                Output::Send(server, request) => {
+                    let link = self.links.get(server.0).cloned().flatten();
+                    work.sends.push((server, link, request));
+                }
+                Output::Finish(id, ending) => {
+                    if let Some(caller) = self.callers.remove(&id) {
+                        // A caller that has gone away forgets the call itself.
+                        let _gone = caller.send(ending);
+                    }
+                }
+            }
+        }
+        let wake = self.machine.wake_at();
+        work.rearm = match (wake, self.armed) {
+            (Some(wake), Some(armed)) => wake < armed,
+            (Some(_), None) => true,
+            (None, _) => false,
+        };
+        if work.rearm {
+            self.armed = wake;
+        }
+        work
+    }
+
+    fn link_up(&mut self, now: Duration, server: ServerId, link: Link) {
+        if self.links.len() <= server.0 {
+            self.links.resize_with(server.0 + 1, || None);
+        }
+        if let Some(slot) = self.links.get_mut(server.0) {
+            *slot = Some(link);
+        }
+        self.machine.link_up(now, server);
+    }
+
+    fn link_down(&mut self, now: Duration, server: ServerId) {
+        if let Some(slot) = self.links.get_mut(server.0) {
+            *slot = None;
+        }
+        self.machine.link_down(now, server);
+    }
+}
+
+/// Where a connection reports what happens on it.
+#[derive(Clone)]
+pub(crate) struct LinkEvents {
+    shared: Weak<Shared>,
+    server: ServerId,
+}
+
+impl LinkEvents {
+    /// A response came.
+    pub(crate) fn response(&self, response: Response) {
+        if let Some(shared) = self.shared.upgrade() {
+            shared.act(|state, now| state.machine.response(now, self.server, response));
+        }
+    }
+
+    /// The connection ended.
+    pub(crate) fn closed(&self) {
+        if let Some(shared) = self.shared.upgrade() {
+            shared.act(|state, now| state.link_down(now, self.server));
+        }
+    }
+}
+
+impl Clerk {
+    /// Lends the clerk a node in this process, as its first server.
+    pub(crate) fn attach(&self, door: impl FnOnce(LinkEvents) -> Arc<dyn Door>) {
+        let events = LinkEvents { shared: Arc::downgrade(&self.shared), server: ServerId(0) };
+        let door = door(events);
+        self.shared.act(|state, now| state.link_up(now, ServerId(0), Link::Local(door)));
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        self.timer.notify_one();
+    }
+}
+
+/// Ticks the machine whenever it asks for it, as long as the clerk lives. Asleep it holds no clerk.
+async fn run_timer(shared: Weak<Shared>, timer: Arc<Notify>) {
+    loop {
+        let Some(strong) = shared.upgrade() else { return };
+        let wait = {
+            let mut state = strong.lock();
+            state.armed = state.machine.wake_at();
+            state.armed.map(|at| at.saturating_sub(strong.started.elapsed()))
+        };
+        if wait == Some(Duration::ZERO) {
+            strong.act(|state, now| state.machine.tick(now));
+            continue;
+        }
+        drop(strong);
+        match wait {
+            // One that passed means the same as one that was cut short: look again.
+            Some(wait) => drop(tokio::time::timeout(wait, timer.notified()).await),
+            None => timer.notified().await,
+        }
+    }
+}

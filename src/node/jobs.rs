@@ -1,0 +1,110 @@
+//! Work beside the replica: writing a snapshot file, reading one that arrived, hashing an image. One thread, one job
+//! after another; what comes of it goes back through the inbox.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread::JoinHandle;
+
+use raftmap_net::Peers;
+use raftmap_storage::fs::Fs;
+use raftmap_storage::snapshot::{Header, Reader, SnapshotError, Writer};
+use raftmap_storage::types::{ClusterId, Membership, SnapshotId};
+
+use super::clients::Clients;
+use super::fault::chain;
+use super::inbox::{Inbox, Lane};
+use super::links::{self, Sending};
+use super::replica::{ClientId, Input};
+use crate::kv::{Image, Restore, StateMachine};
+use crate::wire::client::{Answer, Response};
+
+/// Work for the thread.
+pub enum Task {
+    /// Write a snapshot file.
+    Write {
+        /// What goes in.
+        image: Image,
+        /// Who counts.
+        membership: Membership,
+    },
+    /// Send a snapshot to a member.
+    Send(Sending),
+    /// Hash an image and answer the client.
+    Digest {
+        /// Where the answer goes.
+        client: ClientId,
+        /// The request's id.
+        id: u64,
+        /// What to hash.
+        image: Image,
+    },
+}
+
+/// What the thread works with.
+pub struct Jobs<F: Fs> {
+    /// The disk.
+    pub fs: F,
+    /// The node's directory.
+    pub dir: PathBuf,
+    /// Whose snapshots these are.
+    pub cluster: ClusterId,
+    /// Where results go.
+    pub inbox: Arc<Inbox>,
+    /// How members are reached.
+    pub peers: Arc<Peers>,
+    /// Where digests go.
+    pub clients: Arc<Clients>,
+}
+
+impl<F: Fs> Jobs<F> {
+    /// Starts the thread. It ends when the sender is dropped.
+    pub fn start(self) -> std::io::Result<(Sender<Task>, JoinHandle<()>)> {
+        let (sender, tasks) = channel();
+        let thread =
+            std::thread::Builder::new().name("raftmap-jobs".into()).spawn(move || self.run(&tasks))?;
+        Ok((sender, thread))
+    }
+
+    fn run(&self, tasks: &Receiver<Task>) {
+        while let Ok(task) = tasks.recv() {
+            match task {
+                Task::Write { image, membership } => {
+                    let result = self.write(&image, membership).map_err(|error| chain(&error));
+                    let _stopping = self.inbox.push(Lane::Own, Input::SnapshotWritten(result));
+                }
+                Task::Send(sending) => {
+                    links::send_snapshot(&self.fs, &self.dir, &self.peers, &self.inbox, sending);
+                }
+                Task::Digest { client, id, image } => {
+                    let answer = Answer::Digest { applied: image.applied().index, digest: image.digest() };
+                    self.clients.reply(client, Response { id, body: Ok(answer) });
+                }
+            }
+        }
+    }
+
+    fn write(&self, image: &Image, membership: Membership) -> Result<SnapshotId, SnapshotError> {
+        let header = Header { position: image.applied(), cluster: self.cluster, membership };
+        let mut writer = Writer::create(self.fs.clone(), &self.dir, header)?;
+        for chunk in image.chunks() {
+            writer.write(&chunk)?;
+        }
+        writer.publish()
+    }
+}
+
+/// Reads a published snapshot into a map.
+///
+/// # Errors
+/// The file is damaged, or its content was written by another version.
+pub fn load<F: Fs>(fs: &F, dir: &Path, snapshot: &SnapshotId) -> Result<(Header, StateMachine), String> {
+    let reader = Reader::open(fs, dir, snapshot).map_err(|error| chain(&error))?;
+    let mut restore = Restore::new();
+    for slice in reader.content() {
+        let slice = slice.map_err(|error| chain(&error))?;
+        restore.feed(&slice).map_err(|error| chain(&error))?;
+    }
+    let map = restore.finish().map_err(|error| chain(&error))?;
+    Ok((reader.header().clone(), map))
+}

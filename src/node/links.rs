@@ -1,0 +1,235 @@
+//! The members' side of the network: messages in and out of the replica, and snapshots on streams of their own.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Bytes;
+use raftmap_net::{
+    Class, Event, PeerHandler, Peers, SnapshotAccept, SnapshotOffer, SnapshotReport, SnapshotWriter,
+};
+use raftmap_storage::fs::Fs;
+use raftmap_storage::snapshot::{Reader, Receiver};
+use raftmap_storage::types::{Membership, NodeId, SnapshotId, Term};
+
+use super::fault::chain;
+use super::inbox::{Inbox, Lane};
+use super::jobs;
+use super::replica::{Arrived, Input};
+use crate::raft::{Body, Message, Outbound};
+use crate::wire::KIND_RAFT;
+use crate::wire::hello::Hello;
+use crate::wire::peer::{self, Announcement};
+
+/// Most bytes of a snapshot that a leader may send.
+const SNAPSHOT_MAX: u64 = 1 << 40;
+
+/// Hears what members say.
+pub struct Ears<F: Fs> {
+    /// Where messages go.
+    pub inbox: Arc<Inbox>,
+    /// What this node says first.
+    pub hello: Hello,
+    /// The disk, for snapshots.
+    pub fs: F,
+    /// The node's directory.
+    pub dir: PathBuf,
+    /// A snapshot whose transfer broke off: another one of the same digest goes on where it stopped.
+    pub partial: Arc<Mutex<Option<Receiver<F>>>>,
+}
+
+impl<F: Fs> PeerHandler for Ears<F> {
+    fn hello(&self, _peer: u64) -> Bytes {
+        // A hello is far below its limit; an empty one is refused by the other side, and said so there.
+        self.hello.encode().unwrap_or_default()
+    }
+
+    fn check_hello(&self, peer: u64, hello: &[u8]) -> Result<(), String> {
+        let theirs = Hello::decode(hello).map_err(|error| error.to_string())?;
+        self.hello.check(&theirs, NodeId(peer))
+    }
+
+    fn event(&self, event: Event) {
+        match event {
+            Event::Connected { peer, hello } => {
+                let boot = Hello::decode(&hello).map_or(0, |hello| hello.boot);
+                tracing::info!(peer, boot, "connected");
+            }
+            Event::Disconnected { peer } => tracing::info!(peer, "disconnected"),
+            Event::Frame { peer, kind: KIND_RAFT, payload, .. } => self.message(peer, &payload),
+            Event::Frame { peer, kind, .. } => {
+                tracing::warn!(peer, kind, "a message of an unknown kind was ignored: the sender is newer");
+            }
+        }
+    }
+
+    fn snapshot(&self, offer: SnapshotOffer) -> Result<SnapshotAccept, String> {
+        let announcement = Announcement::decode(&offer.announcement).map_err(|error| error.to_string())?;
+        if announcement.snapshot.length != offer.length {
+            return Err(format!(
+                "the announcement says {} bytes, the stream {}",
+                announcement.snapshot.length, offer.length
+            ));
+        }
+        let kept = lock(&self.partial).take().filter(|partial| *partial.id() == announcement.snapshot);
+        let receiver = match kept {
+            Some(receiver) => receiver,
+            None => Receiver::create(self.fs.clone(), &self.dir, announcement.snapshot, SNAPSHOT_MAX)
+                .map_err(|error| chain(&error))?,
+        };
+        let offset = receiver.offset();
+        let writer = Arriving {
+            from: NodeId(offer.peer),
+            announcement,
+            receiver: Some(receiver),
+            fs: self.fs.clone(),
+            dir: self.dir.clone(),
+            inbox: self.inbox.clone(),
+            partial: self.partial.clone(),
+        };
+        Ok(SnapshotAccept { offset, writer: Box::new(writer) })
+    }
+}
+
+impl<F: Fs> Ears<F> {
+    fn message(&self, peer: u64, payload: &Bytes) {
+        match peer::decode(payload) {
+            Ok(message) => {
+                let lane = match message.body {
+                    Body::Append { .. } => Lane::Peer(payload.len()),
+                    _ => Lane::Own,
+                };
+                let input = Input::Peer { from: NodeId(peer), message };
+                if self.inbox.push(lane, input).is_err() {
+                    tracing::debug!(peer, "the inbox is full: a message was dropped");
+                }
+            }
+            Err(error) => tracing::warn!(peer, %error, "a message was dropped"),
+        }
+    }
+}
+
+/// A snapshot on its way in.
+struct Arriving<F: Fs> {
+    from: NodeId,
+    announcement: Announcement,
+    receiver: Option<Receiver<F>>,
+    fs: F,
+    dir: PathBuf,
+    inbox: Arc<Inbox>,
+    partial: Arc<Mutex<Option<Receiver<F>>>>,
+}
+
+impl<F: Fs> SnapshotWriter for Arriving<F> {
+    fn chunk(&mut self, bytes: Bytes) -> Result<(), String> {
+        let receiver = self.receiver.as_mut().ok_or("the transfer has ended")?;
+        receiver.write(&bytes).map_err(|error| chain(&error))
+    }
+
+    /// Publishes the file and reads it into a map, so that the replica only has to exchange its own.
+    fn finish(mut self: Box<Self>) -> Result<(), String> {
+        let receiver = self.receiver.take().ok_or("the transfer has ended")?;
+        let Announcement { term, snapshot, ref membership } = self.announcement;
+        receiver.publish().map_err(|error| chain(&error))?;
+        let (header, map) = jobs::load(&self.fs, &self.dir, &snapshot)?;
+        if header.membership != *membership {
+            return Err("the snapshot and its announcement name other members".into());
+        }
+        let arrived = Arrived { from: self.from, term, snapshot, membership: header.membership, map };
+        let input = Input::SnapshotArrived(Box::new(arrived));
+        self.inbox.push(Lane::Own, input).map_err(|_| "the node is stopping".into())
+    }
+}
+
+impl<F: Fs> Drop for Arriving<F> {
+    fn drop(&mut self) {
+        if let Some(receiver) = self.receiver.take() {
+            *lock(&self.partial) = Some(receiver);
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Speaks to members.
+#[derive(Clone)]
+pub struct Mouth {
+    /// The network.
+    pub peers: Arc<Peers>,
+}
+
+impl Mouth {
+    /// Sends a message, or drops it: Raft sends again what matters.
+    pub fn send(&self, outbound: &Outbound) {
+        match peer::encode(&outbound.message) {
+            Ok(Some(bytes)) => {
+                self.peers.send(outbound.to.0, class(&outbound.message), KIND_RAFT, &[bytes]);
+            }
+            Ok(None) => {}
+            Err(error) => tracing::warn!(to = %outbound.to, %error, "a message could not be sent"),
+        }
+    }
+}
+
+/// Entries and their acknowledgements are bulk; whatever keeps a leader in office must never wait behind them.
+fn class(message: &Message) -> Class {
+    match message.body {
+        Body::Append { .. } | Body::AppendReply(_) => Class::Log,
+        Body::PreVote { .. }
+        | Body::PreVoteReply { .. }
+        | Body::Vote { .. }
+        | Body::VoteReply { .. }
+        | Body::Heartbeat { .. }
+        | Body::HeartbeatReply { .. }
+        | Body::InstallSnapshot { .. }
+        | Body::TimeoutNow => Class::Urgent,
+    }
+}
+
+/// A snapshot to be sent.
+pub struct Sending {
+    /// To whom.
+    pub peer: NodeId,
+    /// In which term.
+    pub term: Term,
+    /// Which.
+    pub snapshot: SnapshotId,
+    /// Who counts at that point.
+    pub membership: Membership,
+}
+
+/// Starts a transfer; its end goes to the inbox. Reading begins here, so call it where waiting for a disk is allowed.
+pub fn send_snapshot<F: Fs>(
+    fs: &F,
+    dir: &std::path::Path,
+    peers: &Peers,
+    inbox: &Arc<Inbox>,
+    sending: Sending,
+) {
+    let Sending { peer, term, snapshot, membership } = sending;
+    let done = {
+        let inbox = inbox.clone();
+        move |result: Result<SnapshotId, ()>| {
+            let _stopping = inbox.push(Lane::Own, Input::SnapshotSent { peer, result });
+        }
+    };
+    let failed = done.clone();
+    let started = Reader::open(fs, dir, &snapshot).map_err(|error| chain(&error)).and_then(|reader| {
+        let announcement =
+            Announcement { term, snapshot, membership }.encode().map_err(|error| error.to_string())?;
+        let report = Box::new(move |report| match report {
+            SnapshotReport::Progress { .. } => {}
+            SnapshotReport::Ended(Ok(())) => done(Ok(snapshot)),
+            SnapshotReport::Ended(Err(error)) => {
+                tracing::info!(%peer, %error, "a snapshot was not delivered; trying again later");
+                done(Err(()));
+            }
+        });
+        peers.send_snapshot(peer.0, announcement, reader.raw(), report).map_err(|error| error.to_string())
+    });
+    if let Err(error) = started {
+        tracing::info!(%peer, error, "a snapshot could not be sent; trying again later");
+        failed(Err(()));
+    }
+}

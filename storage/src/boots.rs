@@ -1,0 +1,53 @@
+//! How often a directory has been started from: a small counter beside the log, so that others can tell two lives of
+//! one disk apart. Nothing acknowledged depends on it.
+//!
+//! `BOOT`: the count (8 bytes, little-endian), CRC-32 of them (4 bytes). Replaced as a whole: temporary file, sync,
+//! rename, directory sync.
+
+use std::io;
+use std::path::Path;
+
+use crate::fs::{File, Fs, read_exact_at, write_all_at};
+
+/// The counter's file name.
+pub const FILE_NAME: &str = "BOOT";
+
+/// Counts one more start and returns the count, from 1. An absent or unreadable counter begins again.
+///
+/// # Errors
+/// The new count could not be made durable.
+pub fn count<F: Fs>(fs: &F, dir: &Path) -> io::Result<u64> {
+    let path = dir.join(FILE_NAME);
+    let boots = read(fs, &path).unwrap_or(0).saturating_add(1);
+    let count = boots.to_le_bytes();
+    let temp = fs.temp(dir)?;
+    write_all_at(&temp, &count, 0)?;
+    write_all_at(&temp, &crc32fast::hash(&count).to_le_bytes(), count.len() as u64)?;
+    temp.sync_data()?;
+    fs.persist(temp, &path)?;
+    fs.sync_dir(dir)?;
+    Ok(boots)
+}
+
+fn read<F: Fs>(fs: &F, path: &Path) -> Option<u64> {
+    let file = fs.open(path, false).ok()?;
+    let (mut count, mut crc) = ([0; 8], [0; 4]);
+    read_exact_at(&file, &mut count, 0).ok()?;
+    read_exact_at(&file, &mut crc, count.len() as u64).ok()?;
+    (u32::from_le_bytes(crc) == crc32fast::hash(&count)).then(|| u64::from_le_bytes(count))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::os::OsFs;
+
+    #[test]
+    fn counts_on_and_begins_again_where_it_was_damaged() {
+        let dir = tempfile::tempdir().unwrap();
+        let next = || count(&OsFs, dir.path()).unwrap();
+        assert_eq!((next(), next(), next()), (1, 2, 3));
+        std::fs::write(dir.path().join(FILE_NAME), [1, 2, 3]).unwrap();
+        assert_eq!((next(), next()), (1, 2));
+    }
+}

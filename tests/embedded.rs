@@ -1,0 +1,69 @@
+//! The map embedded in this process: three nodes over real QUIC and real logs, and one node alone.
+
+#![allow(clippy::expect_used, reason = "a test that cannot go on ends there")]
+
+use std::error::Error;
+use std::time::Duration;
+
+use raftmap::{Compared, Keys, Node, NodeConfig, Scan};
+
+fn leader(nodes: &[Node]) -> usize {
+    let leader = nodes[0].leader().expect("a ready cluster has a leader");
+    usize::try_from(leader).expect("small") - 1
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_value_survives_the_crash_of_the_leader() -> Result<(), Box<dyn Error>> {
+    let dir = tempfile::tempdir()?;
+    let mut nodes = raftmap::local_cluster(3, dir.path()).await?;
+    nodes[0].put("greeting", "hello").await?;
+    let leader = leader(&nodes);
+    nodes.remove(leader).crash();
+    let found = nodes[0].get("greeting").await?.expect("it was acknowledged");
+    assert_eq!(found.value, "hello");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_call_works_on_every_node() -> Result<(), Box<dyn Error>> {
+    let dir = tempfile::tempdir()?;
+    let nodes = raftmap::local_cluster(3, dir.path()).await?;
+    for (at, node) in nodes.iter().enumerate() {
+        let key = format!("key-{at}");
+        assert_eq!(node.get(&key).await?, None);
+        let first = node.put(&key, "a").await?;
+        let second = node.append(&key, "b").await?;
+        assert!(second > first, "versions rise: {first} {second}");
+        let found = node.get(&key).await?.expect("present");
+        assert_eq!((found.value.as_ref(), found.version), (b"ab".as_slice(), second));
+        let mismatch = node.compare_and_put(&key, first, "c").await?;
+        assert_eq!(mismatch, Compared::Mismatch { current: second });
+        assert!(matches!(node.compare_and_put(&key, second, "c").await?, Compared::Swapped { .. }));
+        assert!(node.append(format!("new-{at}"), "made").await? > second);
+    }
+    let scan = Scan { keys: Keys::Prefix("key-".into()), after: None, limit: 2 };
+    let page = nodes[1].scan(scan.clone()).await?;
+    assert_eq!((page.pairs.len(), page.more), (2, true));
+    let rest = nodes[2].scan(Scan { after: Some(page.pairs[1].key.clone()), ..scan }).await?;
+    assert_eq!((rest.pairs.len(), rest.more), (1, false));
+    assert_eq!(nodes[0].len().await?, 6);
+    assert!(nodes[0].delete("key-0").await?);
+    assert!(!nodes[1].delete("key-0").await?);
+    assert_eq!(nodes[2].len().await?, 5);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_node_alone_is_a_map_with_a_log() -> Result<(), Box<dyn Error>> {
+    let dir = tempfile::tempdir()?;
+    let address = raftmap::free_addresses(1)?[&1];
+    let config = NodeConfig::new(1, dir.path(), address);
+    let node = Node::start(config.clone()).await?;
+    node.wait_ready(Duration::from_secs(10)).await?;
+    node.put("k", "v").await?;
+    node.crash();
+    let node = Node::start(config).await?;
+    assert_eq!(node.get("k").await?.expect("it was acknowledged").value, "v");
+    node.shutdown().await?;
+    Ok(())
+}
