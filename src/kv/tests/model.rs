@@ -105,54 +105,34 @@ impl Model {
         version: u64,
         command: &Command,
     ) -> Reply {
+        if let Some(error) = outside(limits, command) {
+            return Reply::OutsideLimits(error);
+        }
         let key = command.key().to_vec();
         let old = pairs.get(&key).cloned();
-        let (value, reply) = match command {
-            Command::Put { value, .. } => (Some(value.to_vec()), Reply::Put { version }),
-            Command::Append { value, .. } => {
-                let mut whole = old.clone().map_or(Vec::new(), |(value, _)| value);
-                whole.extend_from_slice(value);
-                let length = whole.len() as u64;
-                (Some(whole), Reply::Append { version, length })
+        match command {
+            Command::Put { value, .. } => {
+                pairs.insert(key, (value.to_vec(), version));
+                Reply::Put { version }
             }
-            Command::Delete { .. } => (None, Reply::Delete { existed: old.is_some() }),
+            Command::Append { value, .. } => {
+                let whole = [old.map_or(Vec::new(), |(value, _)| value), value.to_vec()].concat();
+                let length = whole.len() as u64;
+                if length > u64::from(limits.value_bytes) {
+                    let limit = limits.value_bytes;
+                    return Reply::OutsideLimits(LimitError::ValueTooLong { length, limit });
+                }
+                pairs.insert(key, (whole, version));
+                Reply::Append { version, length }
+            }
+            Command::Delete { .. } => Reply::Delete { existed: pairs.remove(&key).is_some() },
             Command::CompareAndPut { value, version: expected, .. } => {
                 let current = old.map_or(0, |(_, version)| version);
-                let reply = Reply::Swapped { version };
-                if limits.check_key(&key).is_ok() && limits.check_value(value.len() as u64).is_ok() {
-                    if current != *expected {
-                        return Reply::Mismatch { current };
-                    }
+                if current != *expected {
+                    return Reply::Mismatch { current };
                 }
-                (Some(value.to_vec()), reply)
-            }
-        };
-        if key.is_empty() {
-            return Reply::OutsideLimits(LimitError::KeyEmpty);
-        }
-        if key.len() as u32 > limits.key_bytes {
-            let (length, limit) = (key.len() as u64, limits.key_bytes);
-            return Reply::OutsideLimits(LimitError::KeyTooLong { length, limit });
-        }
-        match value {
-            Some(value) if value.len() as u32 > limits.value_bytes => {
-                // Where the appended part alone is too long, that is what was found.
-                let length = match command {
-                    Command::Append { value: tail, .. } if tail.len() as u32 > limits.value_bytes => {
-                        tail.len()
-                    }
-                    _ => value.len(),
-                };
-                let (length, limit) = (length as u64, limits.value_bytes);
-                Reply::OutsideLimits(LimitError::ValueTooLong { length, limit })
-            }
-            Some(value) => {
-                pairs.insert(key, (value, version));
-                reply
-            }
-            None => {
-                pairs.remove(&key);
-                reply
+                pairs.insert(key, (value.to_vec(), version));
+                Reply::Swapped { version }
             }
         }
     }
@@ -169,6 +149,26 @@ impl Model {
         assert_eq!(map.sessions_len(), self.sessions.len());
         let replies: usize = self.sessions.values().map(|session| session.replies.len()).sum();
         assert_eq!(map.replies_len(), replies);
+    }
+}
+
+/// What can be said against a command without the map.
+fn outside(limits: &Limits, command: &Command) -> Option<LimitError> {
+    let value = match command {
+        Command::Put { value, .. } | Command::Append { value, .. } | Command::CompareAndPut { value, .. } => {
+            value.len() as u64
+        }
+        Command::Delete { .. } => 0,
+    };
+    let key = command.key().len() as u64;
+    if key == 0 {
+        Some(LimitError::KeyEmpty)
+    } else if key > u64::from(limits.key_bytes) {
+        Some(LimitError::KeyTooLong { length: key, limit: limits.key_bytes })
+    } else if value > u64::from(limits.value_bytes) {
+        Some(LimitError::ValueTooLong { length: value, limit: limits.value_bytes })
+    } else {
+        None
     }
 }
 
