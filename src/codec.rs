@@ -193,8 +193,10 @@ mod tests {
             assert!(decode::<Letter>(&bytes, MESSAGE_MAX) == Ok(sent), "{length}");
         }
         // Small integers are where memory exceeds bytes most.
-        let dense = vec![0_u128; 0xF_0000];
-        let bytes = encode(&dense, MESSAGE_MAX).unwrap();
-        assert!(decode::<Vec<u128>>(&bytes, MESSAGE_MAX) == Ok(dense));
+        for length in [0xF00, 0xF_F000] {
+            let dense = vec![0_u128; length];
+            let bytes = encode(&dense, MESSAGE_MAX).unwrap();
+            assert!(decode::<Vec<u128>>(&bytes, MESSAGE_MAX) == Ok(dense), "{length}");
+        }
     }
 }

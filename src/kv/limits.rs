@@ -19,7 +19,7 @@ pub struct Limits {
     /// Bytes of the longest value, 1 to 16 MiB, also of one that appends have made. Default 1 MiB.
     pub value_bytes: u32,
     /// Sessions open at one time, 1 to 1,048,576. One more is refused until another is closed or expires. An idle
-    /// session costs each member at most 200 bytes of memory. Default 131,072.
+    /// session costs each member less than 200 bytes of memory. Default 131,072.
     pub sessions: u32,
     /// Milliseconds of log time after which a session that was not used expires, at least 1. Default one hour.
     pub session_ttl_ms: u64,

@@ -1,5 +1,7 @@
 //! The state machine: one entry in, one outcome out.
 
+use std::fmt;
+
 use raftmap_storage::types::{Index, Position};
 
 use super::command::{Command, LogTime, Outcome, Owner, Proposal, Request, SessionId};
@@ -33,7 +35,7 @@ use super::session::{Executed, Sessions};
 /// assert!(matches!(again, Outcome::Duplicate { .. }));
 /// assert_eq!(map.get(b"colour").map(|found| found.version), Some(3));
 /// ```
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct StateMachine {
     pub(super) limits: Limits,
     pub(super) log_time: LogTime,
@@ -60,7 +62,7 @@ impl StateMachine {
     /// Where `position` is not the one behind [`StateMachine::applied`]: an entry left out or applied twice would make
     /// this replica differ from the others.
     pub fn apply(&mut self, position: Position, proposal: Proposal) -> Outcome {
-        self.skip(position);
+        self.move_to(position);
         self.log_time = self.log_time.max(proposal.at);
         self.sessions.expire(self.log_time, &self.limits);
         match proposal.request {
@@ -78,6 +80,10 @@ impl StateMachine {
     /// # Panics
     /// As [`StateMachine::apply`].
     pub fn skip(&mut self, position: Position) {
+        self.move_to(position);
+    }
+
+    fn move_to(&mut self, position: Position) {
         let applied = self.applied;
         assert!(position.index == applied.index.next(), "entry {position} does not follow {applied}");
         assert!(position.term >= applied.term, "entry {position} is older than {applied}");
@@ -188,5 +194,17 @@ impl StateMachine {
     /// map is better digested from an [`Image`] in another thread.
     pub fn digest(&self) -> [u8; 32] {
         self.image().digest()
+    }
+}
+
+/// Its numbers, not its content: that may be a gibibyte.
+impl fmt::Debug for StateMachine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StateMachine")
+            .field("applied", &self.applied)
+            .field("log_time", &self.log_time)
+            .field("keys", &self.len())
+            .field("sessions", &self.sessions_len())
+            .finish_non_exhaustive()
     }
 }
