@@ -1,0 +1,172 @@
+//! The operating system behind the [`Fs`] trait: pread and pwrite, fdatasync, flock, rename.
+//!
+//! Local disks only: `flock` and `fdatasync` over a network file system promise less than the log needs.
+
+mod map;
+
+use std::fs;
+use std::io::{self, Read, Write};
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tempfile::NamedTempFile;
+
+use crate::fs::{File, Fs, LockError};
+
+/// How long [`Fs::lock`] waits for the holder to let go.
+const LOCK_WAIT: Duration = Duration::from_millis(250);
+/// How often it looks meanwhile.
+const LOCK_POLL: Duration = Duration::from_millis(10);
+
+/// The host's file system.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct OsFs;
+
+/// An open file under its final name.
+#[derive(Debug)]
+pub struct OsFile(fs::File);
+
+/// A file that has no final name yet; unlinked when dropped.
+#[derive(Debug)]
+pub struct OsTemp(NamedTempFile);
+
+/// Holds the directory. The system lets go of it when the process dies, however it dies.
+#[derive(Debug)]
+pub struct OsLock(#[expect(dead_code, reason = "held for its drop, which unlocks")] fs::File);
+
+impl File for OsFile {
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.0.metadata()?.len())
+    }
+
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
+        FileExt::read_at(&self.0, buf, offset)
+    }
+
+    fn write_at(&self, buf: &[u8], offset: u64) -> io::Result<usize> {
+        FileExt::write_at(&self.0, buf, offset)
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        self.0.sync_data()
+    }
+
+    fn map(&self) -> io::Result<Bytes> {
+        map::map(&self.0)
+    }
+}
+
+impl File for OsTemp {
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.0.as_file().metadata()?.len())
+    }
+
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
+        FileExt::read_at(self.0.as_file(), buf, offset)
+    }
+
+    fn write_at(&self, buf: &[u8], offset: u64) -> io::Result<usize> {
+        FileExt::write_at(self.0.as_file(), buf, offset)
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        self.0.as_file().sync_data()
+    }
+
+    fn map(&self) -> io::Result<Bytes> {
+        map::map(self.0.as_file())
+    }
+}
+
+impl Fs for OsFs {
+    type File = OsFile;
+    type Temp = OsTemp;
+    type Lock = OsLock;
+
+    fn create_dir_all(&self, dir: &Path) -> io::Result<()> {
+        if dir.is_dir() {
+            return Ok(());
+        }
+        let parent = match dir.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => parent,
+            Some(_) | None => Path::new("."),
+        };
+        self.create_dir_all(parent)?;
+        match fs::create_dir(dir) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+            Ok(()) | Err(_) => {}
+        }
+        self.sync_dir(parent)
+    }
+
+    fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
+        let mut names = fs::read_dir(dir)?
+            .map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()))
+            .collect::<io::Result<Vec<_>>>()?;
+        names.sort();
+        Ok(names)
+    }
+
+    fn open(&self, path: &Path, writable: bool) -> io::Result<OsFile> {
+        Ok(OsFile(fs::OpenOptions::new().read(true).write(writable).open(path)?))
+    }
+
+    fn temp(&self, dir: &Path) -> io::Result<OsTemp> {
+        Ok(OsTemp(tempfile::Builder::new().prefix("tmp-").tempfile_in(dir)?))
+    }
+
+    fn persist(&self, temp: OsTemp, to: &Path) -> io::Result<OsFile> {
+        Ok(OsFile(temp.0.persist(to).map_err(|failed| failed.error)?))
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        fs::remove_file(path)
+    }
+
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        fs::File::open(dir)?.sync_all()
+    }
+
+    fn lock(&self, path: &Path) -> Result<OsLock, LockError> {
+        let mut file = fs::OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(path)
+            .map_err(LockError::Io)?;
+        // flock belongs to the open file, not to the process: a second open here is refused like anybody else's.
+        let mut waited = Duration::ZERO;
+        while let Err(error) = fs2::FileExt::try_lock_exclusive(&file) {
+            if error.raw_os_error() != fs2::lock_contended_error().raw_os_error() {
+                return Err(LockError::Io(error));
+            }
+            if waited >= LOCK_WAIT {
+                return Err(LockError::Held { pid: holder(&mut file) });
+            }
+            std::thread::sleep(LOCK_POLL);
+            waited += LOCK_POLL;
+        }
+        file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id())).map_err(LockError::Io)?;
+        Ok(OsLock(file))
+    }
+
+    fn available_space(&self, dir: &Path) -> io::Result<u64> {
+        fs2::available_space(dir)
+    }
+
+    fn entropy(&self) -> io::Result<[u8; 16]> {
+        let mut bytes = [0; 16];
+        getrandom::fill(&mut bytes).map_err(io::Error::other)?;
+        Ok(bytes)
+    }
+}
+
+/// The process id in the lock file; informational, so anything odd is simply not known.
+fn holder(file: &mut fs::File) -> Option<u32> {
+    let mut text = String::new();
+    file.take(16).read_to_string(&mut text).ok()?;
+    text.trim().parse().ok()
+}

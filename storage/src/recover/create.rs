@@ -1,0 +1,62 @@
+//! Making a directory that was never used. NODE is published last, so a directory without it has acknowledged nothing.
+
+use std::path::Path;
+
+use crate::error::OpenError;
+use crate::fs::Fs;
+use crate::lsn::Lsn;
+use crate::node_file::{self, Identity, NodeFile};
+use crate::options::Options;
+use crate::record::{self, OPEN_LEN, Open, Record, Seed};
+use crate::segment::{self, HEADER_LEN, Header, IoFailed};
+use crate::snapshot;
+use crate::types::{DiskId, HardState, Position};
+
+use super::survey::read_segment;
+
+/// Makes the directory's first files, unless they are there. Whether it did.
+pub(super) fn make_if_new<F: Fs>(
+    fs: &F,
+    dir: &Path,
+    identity: Identity,
+    options: &Options,
+) -> Result<bool, OpenError> {
+    let names = fs.list(dir).map_err(OpenError::io("list", dir))?;
+    if names.iter().any(|name| name == node_file::NAME) {
+        return Ok(false);
+    }
+    refuse_if_used(fs, dir, &names)?;
+    let disk = DiskId(fs.entropy().map_err(OpenError::io("draw an id for", dir))?);
+    let salt = segment::salt(fs).map_err(OpenError::io("draw a salt for", dir))?;
+    let header = Header { disk, id: 1, salt, capacity: options.segment_bytes };
+    let open =
+        Open { previous: Lsn(0), last: Position::ZERO, hard_state: HardState::default(), snapshot: None };
+    let mut frame = Vec::new();
+    record::encode(&Record::Open(open), Lsn(0), &Seed::new(&header), HEADER_LEN, &mut frame);
+    segment::make(fs, dir, &header, &frame)
+        .map_err(|IoFailed { op, path, source }| OpenError::io(op, &path)(source))?;
+    node_file::write(fs, dir, &NodeFile { disk, identity })?;
+    Ok(true)
+}
+
+/// Without NODE there may be a first segment with nothing but OPEN in it: its making was interrupted. Anything more is
+/// a directory in use whose NODE is gone.
+fn refuse_if_used<F: Fs>(fs: &F, dir: &Path, names: &[String]) -> Result<(), OpenError> {
+    let missing = || OpenError::damaged(&dir.join(node_file::NAME), 0, "missing from a directory in use");
+    for name in names {
+        if snapshot::parse_file_name(name).is_some() {
+            return Err(missing());
+        }
+        match segment::parse_file_name(name) {
+            Some(1) => {
+                let (header, bytes) = read_segment(fs, &dir.join(name), 1)?;
+                if record::highest_promise(&Seed::new(&header), &bytes, HEADER_LEN + OPEN_LEN).is_some() {
+                    return Err(missing());
+                }
+            }
+            Some(_) => return Err(missing()),
+            None => {}
+        }
+    }
+    Ok(())
+}
