@@ -59,7 +59,11 @@ impl Explorer {
         for (call, photo) in disk.take_photos() {
             for again in outcomes(&photo, sample(6, 64), call) {
                 if self.is_new(&again, moment) {
-                    self.open(&again, moment, &format!("after a second crash, behind call {call} of recovery"));
+                    self.open(
+                        &again,
+                        moment,
+                        &format!("after a second crash, behind call {call} of recovery"),
+                    );
                 }
             }
         }
@@ -74,12 +78,14 @@ impl Explorer {
 
     /// What was opened can be written to, and keeps what is acknowledged then.
     fn use_it(&mut self, disk: &ModelFs, moment: &Moment, state: &State) {
-        let mut world = World::take_over(disk.clone(), state).unwrap_or_else(|error| panic!("{}: {error}", self.name));
+        let mut world =
+            World::take_over(disk.clone(), state).unwrap_or_else(|error| panic!("{}: {error}", self.name));
         let used = world.run(&[Append(2, 50), Vote, Sync]);
         used.unwrap_or_else(|error| panic!("{} behind call {}: {error}", self.name, moment.call));
         for cut in [Cut::LoseAll, Cut::KeepAll, Cut::Some(moment.call)] {
             let found = open_and_read(&world.fs.cut(cut)).map(|(_, found)| found);
-            let found = found.unwrap_or_else(|error| panic!("{} behind call {}: {error}", self.name, moment.call));
+            let found =
+                found.unwrap_or_else(|error| panic!("{} behind call {}: {error}", self.name, moment.call));
             place(&world.story.states, world.story.acked, &found).unwrap_or_else(|error| panic!("{error}"));
         }
     }
@@ -102,26 +108,55 @@ fn making_the_directory() {
 
 #[test]
 fn appends_and_votes() {
-    explore("appends_and_votes", &[Append(3, 300), Sync, Vote, Sync, Append(1, 8), Vote, Append(2, 500), SyncOnce, Sync]);
+    explore(
+        "appends_and_votes",
+        &[Append(3, 300), Sync, Vote, Sync, Append(1, 8), Vote, Append(2, 500), SyncOnce, Sync],
+    );
 }
 
 #[test]
 fn truncations() {
-    let script = [Append(5, 100), Sync, Overwrite(3), Sync, Truncate(1), Sync, Append(2, 30), Overwrite(1), Sync];
+    let script =
+        [Append(5, 100), Sync, Overwrite(3), Sync, Truncate(1), Sync, Append(2, 30), Overwrite(1), Sync];
     explore("truncations", &script);
 }
 
 #[test]
 fn rotations() {
-    let script = [Append(6, 600), Sync, Append(3, 600), Sync, Overwrite(7), Append(4, 500), Sync, Chores, Append(1, 8), Sync];
+    let script = [
+        Append(6, 600),
+        Sync,
+        Append(3, 600),
+        Sync,
+        Overwrite(7),
+        Append(4, 500),
+        Sync,
+        Chores,
+        Append(1, 8),
+        Sync,
+    ];
     explore("rotations", &script);
 }
 
 #[test]
 fn snapshots_and_purges() {
     let script = [
-        Append(6, 500), Sync, Snapshot(2), Sync, Chores, Append(6, 500), Sync, Snapshot(0), Append(1, 8), Sync, Chores,
-        Append(4, 500), Sync, Chores, Idle, Chores,
+        Append(6, 500),
+        Sync,
+        Snapshot(2),
+        Sync,
+        Chores,
+        Append(6, 500),
+        Sync,
+        Snapshot(0),
+        Append(1, 8),
+        Sync,
+        Chores,
+        Append(4, 500),
+        Sync,
+        Chores,
+        Idle,
+        Chores,
     ];
     explore("snapshots_and_purges", &script);
 }
@@ -129,22 +164,52 @@ fn snapshots_and_purges() {
 #[test]
 fn installed_snapshots() {
     let script = [
-        Append(4, 500), Sync, Install(10), Sync, Chores, Append(2, 200), Sync, Install(0), Append(7, 600), Sync, Chores,
-        Truncate(3), Append(1, 8), Sync,
+        Append(4, 500),
+        Sync,
+        Install(10),
+        Sync,
+        Chores,
+        Append(2, 200),
+        Sync,
+        Install(0),
+        Append(7, 600),
+        Sync,
+        Chores,
+        Truncate(3),
+        Append(1, 8),
+        Sync,
     ];
     explore("installed_snapshots", &script);
 }
 
 #[test]
 fn reopening() {
-    explore("reopening", &[Append(2, 100), Sync, Reopen, Append(2, 100), Sync, Idle, Reopen, Reopen, Vote, Sync, Reopen]);
+    explore(
+        "reopening",
+        &[Append(2, 100), Sync, Reopen, Append(2, 100), Sync, Idle, Reopen, Reopen, Vote, Sync, Reopen],
+    );
 }
 
 #[test]
 fn kills_with_work_in_flight() {
     let script = [
-        Append(2, 400), Sync, Append(2, 400), Kill, Append(7, 600), SyncOnce, Kill, Overwrite(2), Sync, Kill, Kill,
-        Append(3, 600), Sync, Chores, Kill, Vote, Sync,
+        Append(2, 400),
+        Sync,
+        Append(2, 400),
+        Kill,
+        Append(7, 600),
+        SyncOnce,
+        Kill,
+        Overwrite(2),
+        Sync,
+        Kill,
+        Kill,
+        Append(3, 600),
+        Sync,
+        Chores,
+        Kill,
+        Vote,
+        Sync,
     ];
     explore("kills_with_work_in_flight", &script);
 }
@@ -152,8 +217,26 @@ fn kills_with_work_in_flight() {
 #[test]
 fn power_cuts_with_work_in_flight() {
     let script = [
-        Append(2, 400), Sync, Append(2, 400), PowerCut(1), Append(7, 600), SyncOnce, PowerCut(2), Overwrite(2), Sync,
-        PowerCut(3), Snapshot(1), Sync, Chores, PowerCut(4), Append(6, 600), Sync, Chores, PowerCut(5), Vote, Sync,
+        Append(2, 400),
+        Sync,
+        Append(2, 400),
+        PowerCut(1),
+        Append(7, 600),
+        SyncOnce,
+        PowerCut(2),
+        Overwrite(2),
+        Sync,
+        PowerCut(3),
+        Snapshot(1),
+        Sync,
+        Chores,
+        PowerCut(4),
+        Append(6, 600),
+        Sync,
+        Chores,
+        PowerCut(5),
+        Vote,
+        Sync,
     ];
     explore("power_cuts_with_work_in_flight", &script);
 }

@@ -12,12 +12,33 @@ use crate::world::{Act, World, open_and_read, try_open};
 use Act::*;
 
 const SCRIPT: &[Act] = &[
-    Append(3, 500), Sync, Chores, Overwrite(1), Append(6, 600), Sync, Snapshot(1), Sync, Chores, Append(5, 600), Sync,
-    Chores, Idle, Reopen, Install(5), Append(2, 300), Sync, Chores,
+    Append(3, 500),
+    Sync,
+    Chores,
+    Overwrite(1),
+    Append(6, 600),
+    Sync,
+    Snapshot(1),
+    Sync,
+    Chores,
+    Append(5, 600),
+    Sync,
+    Chores,
+    Idle,
+    Reopen,
+    Install(5),
+    Append(2, 300),
+    Sync,
+    Chores,
 ];
 
 const EFFECTS: [Effect; 6] = [
-    Effect::Eio, Effect::Enospc, Effect::Short, Effect::SyncDropped, Effect::SyncDroppedSome(9), Effect::SyncKept,
+    Effect::Eio,
+    Effect::Enospc,
+    Effect::Short,
+    Effect::SyncDropped,
+    Effect::SyncDroppedSome(9),
+    Effect::SyncKept,
 ];
 
 /// Runs the script with the `nth` call failing. `None` where the fault struck nothing any more.
@@ -28,7 +49,8 @@ fn run(nth: u64, effect: Effect) -> Option<(ModelFs, World)> {
         Ok(world) => world,
         Err(_) => {
             fs.heal();
-            World::on(fs.kill(), false).unwrap_or_else(|error| panic!("{effect:?} at call {nth}, then opened: {error}"))
+            World::on(fs.kill(), false)
+                .unwrap_or_else(|error| panic!("{effect:?} at call {nth}, then opened: {error}"))
         }
     };
     let calls = fs.calls();
@@ -48,7 +70,8 @@ fn check_latch(world: &mut World, act: Act, nth: u64, effect: Effect) {
         Sync | SyncOnce | Chores | Idle => {
             let wal = world.wal();
             let pushed = wal.push(u64::MAX, Batch::default());
-            let all = pushed.is_err() && wal.sync().is_err() && wal.idle().is_err() && wal.next_chore().is_none();
+            let all =
+                pushed.is_err() && wal.sync().is_err() && wal.idle().is_err() && wal.next_chore().is_none();
             assert!(all, "{effect:?} at call {nth}: {act:?} failed, and the log goes on");
         }
         Append(..) | Vote | Overwrite(_) | Truncate(_) | Snapshot(_) | Install(_) => {}
@@ -108,7 +131,9 @@ fn every_sync_fails_in_each_way() {
 #[test]
 fn every_call_of_opening_fails() {
     let mut world = World::new(3, false);
-    world.run(&[Append(6, 600), Sync, Snapshot(2), Sync, Chores, Append(5, 600), Sync, Append(1, 30)]).unwrap();
+    world
+        .run(&[Append(6, 600), Sync, Snapshot(2), Sync, Chores, Append(5, 600), Sync, Append(1, 30)])
+        .unwrap();
     let (story, disk) = (world.story, world.fs);
     for start in [disk.kill(), disk.cut(Cut::LoseAll), disk.cut(Cut::KeepAll), disk.cut(Cut::Some(1))] {
         for effect in EFFECTS {

@@ -11,8 +11,24 @@ use crate::world::{Act, Moment, World};
 use Act::*;
 
 const SCRIPT: &[Act] = &[
-    Append(2, 300), Sync, Append(1, 8), Sync, Vote, Sync, Append(5, 500), Sync, Chores, Overwrite(2), Sync, Snapshot(1),
-    Sync, Chores, Append(6, 600), Sync, Chores, Idle,
+    Append(2, 300),
+    Sync,
+    Append(1, 8),
+    Sync,
+    Vote,
+    Sync,
+    Append(5, 500),
+    Sync,
+    Chores,
+    Overwrite(2),
+    Sync,
+    Snapshot(1),
+    Sync,
+    Chores,
+    Append(6, 600),
+    Sync,
+    Chores,
+    Idle,
 ];
 
 /// Runs the script until the `nth` call of this kind fails; `None` when there is none. What was acknowledged before
@@ -67,7 +83,9 @@ fn directory_syncs_that_drop_everything() {
 #[test]
 fn directory_syncs_that_drop_some() {
     for seed in 0..sample(3, 40) {
-        explore("directory_syncs_that_drop_some", Op::SyncDir, |nth| Effect::SyncDroppedSome(seed * 1000 + nth));
+        explore("directory_syncs_that_drop_some", Op::SyncDir, |nth| {
+            Effect::SyncDroppedSome(seed * 1000 + nth)
+        });
     }
 }
 

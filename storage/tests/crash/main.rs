@@ -7,6 +7,15 @@
 //! By default each test takes a sample that ends within seconds; `RAFTMAP_EXHAUSTIVE=1` takes everything. A failure
 //! prints the one command that shows it again.
 
+#![allow(
+    clippy::panic,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stdout,
+    reason = "all of this is a test, also what stands outside of #[test] functions"
+)]
+
+mod bounds;
 mod explore;
 mod failing_calls;
 mod failing_syncs;

@@ -150,5 +150,9 @@ pub(crate) fn place(states: &[State], acked: usize, found: &State) -> Result<usi
         Some(old) => format!("state {old} is older than the acknowledged one, {acked}"),
         None => "a state that the log was never in".to_owned(),
     };
-    Err(format!("{what}\nfound: {found:?}\nacknowledged: {:?}\nlast queued: {:?}", states[acked], states.last()))
+    Err(format!(
+        "{what}\nfound: {found:?}\nacknowledged: {:?}\nlast queued: {:?}",
+        states[acked],
+        states.last()
+    ))
 }

@@ -92,7 +92,9 @@ pub(crate) fn read_state(recovered: &Recovered) -> Result<State, String> {
         if !same || entry.payload.len() != meta.payload_len as usize || !entry.is_intact() {
             return Err(format!("entry {index} is {entry:?}, expected {meta:?}"));
         }
-        items.push(item(&entry.payload, meta.term).ok_or(format!("entry {index} has a payload never proposed"))?);
+        items.push(
+            item(&entry.payload, meta.term).ok_or(format!("entry {index} has a payload never proposed"))?,
+        );
     }
     let state = State { hard_state: recovered.hard_state, snapshot: recovered.snapshot, items };
     if state.last() != recovered.last {
@@ -247,7 +249,8 @@ impl World {
         let mut state = self.story.now().clone();
         let mut batch = Batch::default();
         if vote {
-            state.hard_state = HardState { term: state.hard_state.term.next(), vote: Some(NodeId(count as u64 + 1)) };
+            state.hard_state =
+                HardState { term: state.hard_state.term.next(), vote: Some(NodeId(count as u64 + 1)) };
             batch.hard_state = Some(state.hard_state);
         }
         let mut last = state.last();
@@ -344,4 +347,3 @@ impl World {
 fn text(error: impl std::error::Error) -> String {
     error.to_string()
 }
-
