@@ -45,16 +45,15 @@ struct Tally {
     refused: u64,
 }
 
-fn check(
-    disk: &ModelFs,
-    story: &Story,
-    path: &PathBuf,
-    bytes: &[u8],
-    byte: usize,
-    bit: u8,
-    tally: &mut Tally,
-) {
-    let flipped = disk.kill();
+/// A small log, and what it holds undamaged.
+struct Small {
+    disk: ModelFs,
+    story: Story,
+    whole: State,
+}
+
+fn check(small: &Small, path: &PathBuf, bytes: &[u8], byte: usize, bit: u8, tally: &mut Tally) {
+    let flipped = small.disk.kill();
     assert!(flipped.flip(path, byte, bit));
     let fail = |what: String| -> ! { panic!("bit {bit} of byte {byte} of {}: {what}", path.display()) };
     match try_open(&flipped) {
