@@ -45,7 +45,9 @@ fn truncations_alone_do_not_fill_the_disk() {
     let mut world = World::new(23, false);
     world.run(&[Append(2, 100), Sync]).unwrap();
     for round in 0..300 {
-        world.run(&[Overwrite(1), Snapshot(1), Sync, Chores]).unwrap();
+        world
+            .run(&[Append(1, 8), Overwrite(1), Truncate(1), Overwrite(0), Snapshot(0), Sync, Chores])
+            .unwrap();
         assert!(world.fs.used() < 6 * 8192, "{} bytes in round {round}", world.fs.used());
     }
 }

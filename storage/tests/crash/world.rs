@@ -323,6 +323,10 @@ impl World {
                 stuck = 0;
                 continue;
             }
+            // Without space for a spare: idle lets it be tried again.
+            if self.wal().no_space() {
+                self.wal().idle().map_err(text)?;
+            }
             self.chores()?;
             stuck += 1;
             if stuck > 3 {
