@@ -246,6 +246,32 @@ impl Disk {
         linked.iter().filter_map(|inode| self.inodes.get(inode)).map(|inode| inode.cached.len() as u64).sum()
     }
 
+    /// Equal for disks that differ in nothing but inode numbers.
+    pub(super) fn fingerprint(&self) -> [u8; 32] {
+        let mut hasher = blake3::Hasher::new();
+        let mut part = |bytes: &[u8]| {
+            hasher.update(&(bytes.len() as u64).to_le_bytes());
+            hasher.update(bytes);
+        };
+        for (path, name) in &self.names {
+            part(path.as_os_str().as_encoded_bytes());
+            for inode in [name.current, name.durable].into_iter().chain(name.dirty.iter().copied()) {
+                let Some(inode) = inode.and_then(|inode| self.inodes.get(&inode)) else {
+                    part(b"none");
+                    continue;
+                };
+                part(&inode.cached);
+                part(&inode.durable);
+                part(&[u8::from(inode.dirty_length)]);
+                for (sector, versions) in &inode.dirty {
+                    part(&sector.to_le_bytes());
+                    versions.iter().for_each(|version| part(version));
+                }
+            }
+        }
+        *hasher.finalize().as_bytes()
+    }
+
     /// The machine starts again from what the disk holds.
     pub(super) fn forget_cache(&mut self) {
         for name in self.names.values_mut() {

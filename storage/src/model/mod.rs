@@ -229,6 +229,11 @@ impl ModelFs {
         self.state().trace.clone().unwrap_or_default()
     }
 
+    /// Equal for disks that hold the same and would do the same in a crash.
+    pub fn fingerprint(&self) -> [u8; 32] {
+        self.state().disk.fingerprint()
+    }
+
     /// Paths of all files, sorted.
     pub fn files(&self) -> Vec<PathBuf> {
         let state = self.state();

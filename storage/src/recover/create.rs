@@ -7,7 +7,7 @@ use crate::fs::Fs;
 use crate::lsn::Lsn;
 use crate::node_file::{self, Identity, NodeFile};
 use crate::options::Options;
-use crate::record::{self, OPEN_LEN, Open, Record, Seed};
+use crate::record::{self, Found, OPEN_LEN, Open, Record, Seed};
 use crate::segment::{self, HEADER_LEN, Header, IoFailed};
 use crate::snapshot;
 use crate::types::{DiskId, HardState, Position};
@@ -22,11 +22,15 @@ pub(super) fn make_if_new<F: Fs>(
     options: &Options,
 ) -> Result<bool, OpenError> {
     let names = fs.list(dir).map_err(OpenError::io("list", dir))?;
-    if names.iter().any(|name| name == node_file::NAME) {
-        return Ok(false);
-    }
-    refuse_if_used(fs, dir, &names)?;
-    let disk = DiskId(fs.entropy().map_err(OpenError::io("draw an id for", dir))?);
+    let disk = if names.iter().any(|name| name == node_file::NAME) {
+        match unborn(fs, dir, identity, &names)? {
+            Some(disk) => disk,
+            None => return Ok(false),
+        }
+    } else {
+        refuse_if_used(fs, dir, &names)?;
+        DiskId(fs.entropy().map_err(OpenError::io("draw an id for", dir))?)
+    };
     let salt = segment::salt(fs).map_err(OpenError::io("draw a salt for", dir))?;
     let header = Header { disk, id: 1, salt, capacity: options.segment_bytes };
     let open =
@@ -34,9 +38,41 @@ pub(super) fn make_if_new<F: Fs>(
     let mut frame = Vec::new();
     record::encode(&Record::Open(open), Lsn(0), &Seed::new(&header), HEADER_LEN, &mut frame);
     segment::make(fs, dir, &header, &frame)
-        .map_err(|IoFailed { op, path, source }| OpenError::io(op, &path)(source))?;
+        .map_err(|IoFailed { op, path, source, .. }| OpenError::io(op, &path)(source))?;
     node_file::write(fs, dir, &NodeFile { disk, identity })?;
     Ok(true)
+}
+
+/// The id of a directory that has its NODE and nothing but OPEN behind it: no open of it ever got as far as SYNCED.
+/// It is made once more. If the directory sync behind NODE failed, the names that can be seen now may not be on the
+/// disk, and no later sync would put them there; given anew, they are.
+fn unborn<F: Fs>(
+    fs: &F,
+    dir: &Path,
+    identity: Identity,
+    names: &[String],
+) -> Result<Option<DiskId>, OpenError> {
+    let node = node_file::read(fs, dir)?;
+    if node.identity != identity || names.iter().any(|name| snapshot::parse_file_name(name).is_some()) {
+        return Ok(None);
+    }
+    let ids: Vec<u64> = names.iter().filter_map(|name| segment::parse_file_name(name)).collect();
+    if ids.first() != Some(&1) {
+        return Ok(None);
+    }
+    for id in ids {
+        let (header, bytes) = read_segment(fs, &dir.join(segment::file_name(id)), id)?;
+        let seed = Seed::new(&header);
+        let begins = matches!(record::read(&seed, &bytes, HEADER_LEN), Found::Valid(_));
+        let behind = if id == 1 { HEADER_LEN + OPEN_LEN } else { HEADER_LEN };
+        // The first look is enough in a directory in use, the second one costs a walk through all of the file.
+        let used = matches!(record::read(&seed, &bytes, behind), Found::Valid(_))
+            || record::highest_promise(&seed, &bytes, behind).is_some();
+        if header.disk != node.disk || begins != (id == 1) || used {
+            return Ok(None);
+        }
+    }
+    Ok(Some(node.disk))
 }
 
 /// Without NODE there may be a first segment with nothing but OPEN in it: its making was interrupted. Anything more is
