@@ -6,7 +6,7 @@
 //!
 //! | command                                   | does                                                          |
 //! |-------------------------------------------|---------------------------------------------------------------|
-//! | `cluster 3 [knob=value …]`                | new members, each with the bootstrap entry                    |
+//! | `cluster 3 [knob=value …] [n3.knob=value …]` | new members, each with the bootstrap entry                 |
 //! | `restore n1 log=1,1,2 [term=3] [vote=n2] [snapshot=2]` | starts a member from this disk: one term an entry |
 //! | `campaign n1`                             | ticks it until it asks for votes                              |
 //! | `elect n1`                                | `campaign`, then `settle`                                     |
@@ -161,9 +161,15 @@ fn command(cluster: &mut Cluster, line: &str) {
 fn start_cluster(cluster: &mut Cluster, words: &Words<'_>) {
     *cluster = Cluster::new(words.get(1).parse().unwrap(), |id| {
         let mut config = config(id);
+        let own = format!("n{id}.");
         for (knob, value) in &words.named {
             let value: usize = value.parse().unwrap();
-            match *knob {
+            let knob = match knob.split_once('.') {
+                Some(_) => knob.strip_prefix(&own).unwrap_or("another's"),
+                None => knob,
+            };
+            match knob {
+                "another's" => {}
                 "entries" => config.append_entries_max = value,
                 "bytes" => config.append_bytes_max = value,
                 "window" => config.inflight_appends_max = value,
@@ -339,6 +345,7 @@ fn inject(cluster: &mut Cluster, words: &Words<'_>) {
         "Heartbeat" => Body::Heartbeat { commit: index("commit"), round: words.number("round") },
         "HeartbeatReply" => Body::HeartbeatReply { round: words.number("round"), stuck: words.has("stuck") },
         "InstallSnapshot" => {
+            cluster.lied = true; // nobody has ever had what it stands for
             let position = place("snapshot");
             let content: Vec<Entry> = (1..=position.index.0)
                 .map(|index| Position { index: Index(index), ..position })
