@@ -43,8 +43,12 @@ pub(super) enum Transfer {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Standing {
     Sound,
-    /// One answer showed less than was acknowledged. It may be a late one, so the follower is asked once more.
-    Doubted,
+    /// One answer showed less than was acknowledged. It may be a late one, so the follower is asked once more, a
+    /// heartbeat's time later.
+    Doubted {
+        /// Whether the second question has left.
+        asked: bool,
+    },
     /// A second answer said the same: its disk lost what it had acknowledged (thesis 3.8). It counts again when it holds
     /// `acknowledged`.
     Regressed {
@@ -128,7 +132,7 @@ impl Progress {
     pub(super) fn counted(&self) -> Index {
         match self.standing {
             Standing::Sound => self.matched,
-            Standing::Doubted | Standing::Regressed { .. } => Index(0),
+            Standing::Doubted { .. } | Standing::Regressed { .. } => Index(0),
         }
     }
 
@@ -136,7 +140,7 @@ impl Progress {
     pub(super) fn counted_round(&self) -> u64 {
         match self.standing {
             Standing::Sound => self.round,
-            Standing::Doubted | Standing::Regressed { .. } => 0,
+            Standing::Doubted { .. } | Standing::Regressed { .. } => 0,
         }
     }
 
@@ -159,6 +163,9 @@ impl Progress {
         self.sent = self.sent.max(through);
         self.told = self.told.max(commit.min(through));
         self.ask = false;
+        if let Standing::Doubted { asked } = &mut self.standing {
+            *asked = true;
+        }
         match &mut self.sending {
             Sending::Probe { waiting } => *waiting = true,
             Sending::Replicate if through >= self.next => {
@@ -232,7 +239,7 @@ impl Progress {
         self.next = self.next.max(matched.next());
         self.inflight.acknowledge(matched);
         self.standing = match self.standing {
-            Standing::Sound | Standing::Doubted => Standing::Sound,
+            Standing::Sound | Standing::Doubted { .. } => Standing::Sound,
             Standing::Regressed { acknowledged } if matched >= acknowledged => Standing::Sound,
             Standing::Regressed { acknowledged } => Standing::Regressed { acknowledged },
         };
@@ -258,7 +265,7 @@ impl Progress {
     ///
     /// Late answers: everything sent since `matched` was acknowledged has its `prev` at or above it, and while probing
     /// only the latest probe counts. What passes is either about an index above `matched`, or shows a loss, and a loss is
-    /// believed when a second probe, sent after the first sign, says the same.
+    /// believed when a second probe says the same, sent when what was on its way at the first sign has had its time.
     pub(super) fn rejected(
         &mut self,
         prev: Index,
@@ -288,11 +295,13 @@ impl Progress {
     fn shown_less(&mut self, shown: Index) -> Refusal {
         let acknowledged = match self.standing {
             Standing::Sound => {
-                self.standing = Standing::Doubted;
+                self.standing = Standing::Doubted { asked: false };
                 self.probe(self.matched.next());
+                self.sending = Sending::Probe { waiting: true };
                 return Refusal::BackUp;
             }
-            Standing::Doubted => self.matched,
+            Standing::Doubted { asked: false } => return Refusal::Late,
+            Standing::Doubted { asked: true } => self.matched,
             Standing::Regressed { acknowledged } => acknowledged,
         };
         self.standing = Standing::Regressed { acknowledged };

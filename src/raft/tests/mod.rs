@@ -1,1 +1,7 @@
-//! Tests of the core.
+//! Tests of the core: a cluster of real cores in a made-up world, told as scripts and shaken at random.
+
+mod cluster;
+mod files;
+mod random;
+mod script;
+mod scripts;
