@@ -79,8 +79,10 @@ impl World {
     /// Opens a stream and writes these bytes; gives the connection's end, if it ends soon.
     fn say(&self, connection: &Connection, bytes: &[u8]) -> Option<String> {
         self.runtime.block_on(async {
-            let (mut send, _recv) = connection.open_bi().await.unwrap();
+            let (mut send, recv) = connection.open_bi().await.unwrap();
             let _ = send.write_all(bytes).await;
+            // Dropped, they would be closed, which is another story.
+            std::mem::forget((send, recv));
             let closed = tokio::time::timeout(Duration::from_millis(300), connection.closed()).await;
             closed.ok().map(|error| error.to_string())
         })

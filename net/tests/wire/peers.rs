@@ -56,6 +56,7 @@ fn a_restarted_peer_is_noticed_and_reconnected_within_a_second() {
         goes.connected();
         // As SIGKILL would: the socket is gone, and nobody says goodbye.
         doomed.shutdown_timeout(Duration::from_secs(1));
+        drop(goes);
         let started = Instant::now();
         let back = plan(lost).start(&reborn);
         let peer = stays.disconnected_while_sending(lost as u64 + 1);
@@ -64,7 +65,6 @@ fn a_restarted_peer_is_noticed_and_reconnected_within_a_second() {
         back.connected();
         let took = started.elapsed();
         assert!(took < Duration::from_secs(1), "reconnecting took {took:?} after node {} was lost", lost + 1);
-        drop(goes);
     }
 }
 
