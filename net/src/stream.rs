@@ -24,7 +24,11 @@ pub(crate) enum CloseCode {
 /// More than any reason that is sent, so that a peer cannot fill the log.
 const REASON_MAX: usize = 300;
 
+/// Closes a connection, unless it is closed already: the first reason is the one to tell.
 pub(crate) fn close(connection: &quinn::Connection, code: CloseCode, reason: &str) {
+    if connection.close_reason().is_some() {
+        return;
+    }
     connection.close(VarInt::from_u32(code as u32), reason.get(..REASON_MAX).unwrap_or(reason).as_bytes());
 }
 

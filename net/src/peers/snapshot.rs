@@ -365,6 +365,8 @@ fn write_all(
     }
     while let Some(given) = inbox.blocking_recv() {
         match given {
+            // Broken off: what still waits would be written for nobody.
+            _ if inbox.is_closed() => break,
             Some(chunk) => writer.chunk(chunk)?,
             None => return writer.finish(),
         }

@@ -1,0 +1,249 @@
+//! A bare QUIC client that does what ours never would.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use quinn::crypto::rustls::QuicClientConfig;
+use quinn::{Connection, ConnectionError, Endpoint};
+use raftmap_net::*;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio::runtime::Runtime;
+
+use crate::support::*;
+
+const PEER: &[u8] = b"raftmap-peer/1";
+const CLIENT: &[u8] = b"raftmap-client/1";
+const HELLO: u8 = 1;
+const REQUEST: u8 = 2;
+
+/// An authority on disk, so that a bare client can show its certificates.
+struct World {
+    runtime: Runtime,
+    dir: tempfile::TempDir,
+    server: Running,
+}
+
+impl World {
+    fn new(change: impl FnOnce(&mut Plan)) -> Self {
+        let (runtime, dir) = (runtime(), tempfile::tempdir().unwrap());
+        let ca = dir.path().join("ca");
+        new_cluster(&ca).unwrap();
+        issue_client(&ca, "eve", &dir.path().join("eve")).unwrap();
+        issue_node(&ca, 1, &dir.path().join("n1")).unwrap();
+        issue_node(&ca, 2, &dir.path().join("n2")).unwrap();
+        let identity = Identity::load(&dir.path().join("n2")).unwrap();
+        let mut plan = Plan::new(identity, any_port(), &[(1, free_addr())]);
+        change(&mut plan);
+        let server = plan.start(&runtime);
+        World { runtime, dir, server }
+    }
+
+    fn knock(&self, who: Option<&str>, alpn: &[u8]) -> Result<Connection, ConnectionError> {
+        let root = CertificateDer::from_pem_file(self.dir.path().join("ca/ca.pem")).unwrap();
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(root).unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = rustls::ClientConfig::builder_with_provider(provider)
+            .with_protocol_versions(&[&rustls::version::TLS13])
+            .unwrap()
+            .with_root_certificates(roots);
+        let mut config = match who {
+            None => config.with_no_client_auth(),
+            Some(who) => {
+                let certificate =
+                    CertificateDer::from_pem_file(self.dir.path().join(who).join("cert.pem")).unwrap();
+                let key = PrivateKeyDer::from_pem_file(self.dir.path().join(who).join("key.pem")).unwrap();
+                config.with_client_auth_cert(vec![certificate], key).unwrap()
+            }
+        };
+        config.alpn_protocols = vec![alpn.to_vec()];
+        let config = quinn::ClientConfig::new(Arc::new(QuicClientConfig::try_from(config).unwrap()));
+        let addr: SocketAddr = self.server.addr;
+        self.runtime.block_on(async {
+            let endpoint = Endpoint::client(any_port()).unwrap();
+            let connection = endpoint.connect_with(config, addr, identity::SERVER_NAME).unwrap().await;
+            // With TLS 1.3 the server's verdict on our certificate comes after our handshake's end.
+            if let Ok(connection) = &connection {
+                let _ = tokio::time::timeout(Duration::from_millis(50), connection.closed()).await;
+            }
+            connection.and_then(|connection| match connection.close_reason() {
+                Some(error) => Err(error),
+                None => Ok(connection),
+            })
+        })
+    }
+
+    /// Opens a stream and writes these bytes; gives the connection's end, if it ends soon.
+    fn say(&self, connection: &Connection, bytes: &[u8]) -> Option<String> {
+        self.runtime.block_on(async {
+            let (mut send, recv) = connection.open_bi().await.unwrap();
+            let _ = send.write_all(bytes).await;
+            // Dropped, they would be closed, which is another story.
+            std::mem::forget((send, recv));
+            let closed = tokio::time::timeout(Duration::from_millis(300), connection.closed()).await;
+            closed.ok().map(|error| error.to_string())
+        })
+    }
+}
+
+fn frame(kind: u8, payload: &[u8]) -> Vec<u8> {
+    let mut bytes = frame::header(kind, &[Bytes::copy_from_slice(payload)]).unwrap().to_vec();
+    bytes.extend_from_slice(payload);
+    bytes
+}
+
+#[test]
+fn no_certificate_no_connection() {
+    let world = World::new(|_| {});
+    for alpn in [PEER, CLIENT] {
+        let error = world.knock(None, alpn).unwrap_err().to_string();
+        assert!(error.contains("ertificate"), "{error}");
+    }
+}
+
+#[test]
+fn an_unknown_protocol_is_refused() {
+    let world = World::new(|_| {});
+    assert!(world.knock(Some("eve"), b"h3").is_err());
+}
+
+#[test]
+fn a_client_is_no_peer_and_a_node_may_be_a_client() {
+    let world = World::new(|_| {});
+    let error = world.knock(Some("eve"), PEER).unwrap_err().to_string();
+    assert!(error.contains("client/eve") && error.contains("a node is needed"), "{error}");
+    assert!(world.knock(Some("n1"), CLIENT).is_ok());
+    assert_eq!(world.server.peers.stats().refused, 1);
+}
+
+#[test]
+fn a_nodes_double_is_refused() {
+    let world = World::new(|_| {});
+    let error = world.knock(Some("n2"), PEER).unwrap_err().to_string();
+    assert!(error.contains("node 2 must not dial node 2"), "{error}");
+}
+
+#[test]
+fn malformed_frames_close_the_connection_and_are_counted() {
+    let world = World::new(|_| {});
+    let hello = frame(HELLO, b"hi");
+    let with = |at: usize, byte: u8| {
+        let mut bytes = frame(REQUEST, b"some request");
+        bytes[at] ^= byte;
+        [hello.clone(), bytes].concat()
+    };
+    let mut huge = frame(REQUEST, b"");
+    huge[8..12].copy_from_slice(&u32::MAX.to_le_bytes());
+    let cases = [
+        ("magic", with(0, 1)),
+        ("version", with(4, 2)),
+        ("kind", with(5, 64)),
+        ("reserved", with(6, 1)),
+        ("checksum", with(12, 1)),
+        ("checksum", with(20, 128)),
+        ("4294967295 bytes", [hello.clone(), huge].concat()),
+        ("kind", [hello.clone(), hello.clone()].concat()),
+    ];
+    for (i, (what, bytes)) in cases.iter().enumerate() {
+        let connection = world.knock(Some("eve"), CLIENT).unwrap();
+        let end = world.say(&connection, bytes).unwrap_or_else(|| panic!("{what}: not closed"));
+        assert!(end.contains(what), "{what}: {end}");
+        assert_eq!(world.server.peers.stats().malformed, i as u64 + 1, "{what}");
+    }
+    assert!(world.server.dead.try_recv().is_err());
+}
+
+#[test]
+fn a_malformed_frame_from_a_peer_costs_it_the_connection() {
+    let world = World::new(|_| {});
+    let connection = world.knock(Some("n1"), PEER).unwrap();
+    let mut bad = frame(KIND, b"vote");
+    bad[17] ^= 1;
+    let end =
+        world.say(&connection, &[frame(HELLO, b"hi"), frame(HELLO, b""), frame(KIND, b"fine"), bad].concat());
+    assert!(end.unwrap().contains("checksum"));
+    assert_eq!(world.server.connected(), (1, "hi".into()));
+    assert_eq!(world.server.frame().3, "fine");
+    assert_eq!(world.server.disconnected(), 1);
+}
+
+#[test]
+fn whoever_says_nothing_is_closed_and_leaves_its_place() {
+    let world = World::new(|plan| plan.limits.handshakes = 8);
+    let started = Instant::now();
+    let idle: Vec<_> = (0..8).map(|_| world.knock(Some("eve"), CLIENT).unwrap()).collect();
+    for connection in &idle {
+        let error = world.runtime.block_on(connection.closed()).to_string();
+        assert!(error.contains("no hello in time"), "{error}");
+    }
+    assert!(started.elapsed() < Duration::from_secs(3), "{:?}", started.elapsed());
+    assert!(world.knock(Some("eve"), CLIENT).is_ok());
+}
+
+#[test]
+fn half_a_hello_and_a_dribbled_one_are_closed() {
+    let world = World::new(|_| {});
+    let connection = world.knock(Some("n1"), PEER).unwrap();
+    world.say(&connection, &frame(HELLO, b"hi")[..10]);
+    let error = world.runtime.block_on(connection.closed()).to_string();
+    assert!(error.contains("no hello within"), "{error}");
+    world.server.nothing_for(Duration::from_millis(1));
+}
+
+#[test]
+fn a_slow_reader_of_replies_is_closed_and_others_are_not() {
+    let world = World::new(|_| {});
+    let connection = world.knock(Some("eve"), CLIENT).unwrap();
+    let other = Identity::load(&world.dir.path().join("n1")).unwrap();
+    let (other, heard) = connect(&world.runtime, other, world.server.addr).unwrap();
+    // Each request asks for a megabyte, and nobody reads. Ours to hold: one stream window, then the reply queue.
+    let requests: Vec<u8> = (0..64).flat_map(|_| frame(REQUEST, b"much")).collect();
+    let end = world.say(&connection, &[frame(HELLO, b"hi"), requests].concat());
+    assert!(end.unwrap().contains("read too slowly"));
+    assert_eq!(world.server.peers.stats().slow_readers, 1);
+    other.send(&["quick".into()]).unwrap();
+    assert_eq!(heard.recv_timeout(PATIENCE).unwrap(), Heard::Reply("quick".into()));
+}
+
+#[test]
+fn a_stream_too_many_waits_for_ever_and_hurts_nobody() {
+    let world = World::new(|_| {});
+    let connection = world.knock(Some("eve"), CLIENT).unwrap();
+    world.say(&connection, &frame(HELLO, b"hi"));
+    world.runtime.block_on(async {
+        let mut kept = Vec::new();
+        for _ in 0..3 {
+            let (mut send, recv) = connection.open_bi().await.unwrap();
+            send.write_all(&[0; 1000]).await.unwrap();
+            kept.push((send, recv));
+        }
+        let fifth = tokio::time::timeout(Duration::from_millis(200), connection.open_bi()).await;
+        assert!(fifth.is_err(), "four streams are the limit");
+        assert!(connection.close_reason().is_none());
+    });
+}
+
+#[test]
+fn noise_on_the_port_changes_nothing() {
+    let world = World::new(|_| {});
+    let socket = std::net::UdpSocket::bind(any_port()).unwrap();
+    // Bytes without a pattern, some shaped like first packets of QUIC, of every length.
+    let mut state = 7_u64;
+    for length in 0..1300_usize {
+        let mut packet: Vec<u8> = (0..length)
+            .map(|_| {
+                state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+                (state >> 56) as u8
+            })
+            .collect();
+        if let Some(first) = packet.get_mut(..5) {
+            first.copy_from_slice(&[0xc0 | (length as u8 & 0x3f), 0, 0, 0, 1]);
+        }
+        socket.send_to(&packet, world.server.addr).unwrap();
+    }
+    assert!(world.knock(Some("eve"), CLIENT).is_ok());
+    assert!(world.server.dead.try_recv().is_err());
+}
