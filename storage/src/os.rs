@@ -86,19 +86,23 @@ impl Fs for OsFs {
     type Lock = OsLock;
 
     fn create_dir_all(&self, dir: &Path) -> io::Result<()> {
-        if dir.is_dir() {
-            return Ok(());
-        }
         let parent = match dir.parent() {
             Some(parent) if !parent.as_os_str().is_empty() => parent,
             Some(_) | None => Path::new("."),
         };
-        self.create_dir_all(parent)?;
-        match fs::create_dir(dir) {
-            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
-            Ok(()) | Err(_) => {}
+        if !dir.is_dir() {
+            self.create_dir_all(parent)?;
+            match fs::create_dir(dir) {
+                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+                Ok(()) | Err(_) => {}
+            }
         }
-        self.sync_dir(parent)
+        // Also where it was there: who made it may have been killed before this.
+        match self.sync_dir(parent) {
+            Err(error) if error.kind() != io::ErrorKind::PermissionDenied => Err(error),
+            // A parent that may not be read is not of our making.
+            Ok(()) | Err(_) => Ok(()),
+        }
     }
 
     fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
