@@ -8,7 +8,7 @@ use std::fs;
 use std::io::{self, Read, Write};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tempfile::NamedTempFile;
@@ -142,16 +142,15 @@ impl Fs for OsFs {
             .open(path)
             .map_err(LockError::Io)?;
         // flock belongs to the open file, not to the process: a second open here is refused like anybody else's.
-        let mut waited = Duration::ZERO;
+        let begin = Instant::now();
         while let Err(error) = fs2::FileExt::try_lock_exclusive(&file) {
             if error.raw_os_error() != fs2::lock_contended_error().raw_os_error() {
                 return Err(LockError::Io(error));
             }
-            if waited >= LOCK_WAIT {
+            if begin.elapsed() >= LOCK_WAIT {
                 return Err(LockError::Held { pid: holder(&mut file) });
             }
             std::thread::sleep(LOCK_POLL);
-            waited += LOCK_POLL;
         }
         file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id())).map_err(LockError::Io)?;
         Ok(OsLock(file))
