@@ -46,6 +46,8 @@ mod sealed;
 mod segment;
 pub mod snapshot;
 mod state;
+#[cfg(test)]
+mod tests;
 pub mod types;
 mod verify;
 mod wal;

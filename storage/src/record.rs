@@ -390,3 +390,6 @@ fn decode_seal(payload: &[u8]) -> Option<Record<'static>> {
     let next = take.number()?;
     take.0.is_empty().then_some(Record::Seal { next })
 }
+
+#[cfg(test)]
+mod tests;

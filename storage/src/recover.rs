@@ -188,6 +188,7 @@ fn resume<F: Fs>(
         seed: found.seed(),
         offset: end.offset(),
         table,
+        largest: 0,
         holds_snapshot: replay.holds_snapshot,
     };
     let stale =

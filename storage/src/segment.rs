@@ -147,11 +147,19 @@ pub(crate) struct IoFailed {
     pub(crate) op: &'static str,
     pub(crate) path: PathBuf,
     pub(crate) source: io::Error,
+    /// Names in the directory may have changed, durably or not.
+    pub(crate) directory_unknown: bool,
 }
 
 impl IoFailed {
-    fn at(op: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
-        move |source| Self { op, path: path.to_owned(), source }
+    /// Failed on a file that has no name yet, or only looked.
+    pub(crate) fn before(op: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+        move |source| Self { op, path: path.to_owned(), source, directory_unknown: false }
+    }
+
+    /// Failed while names change.
+    pub(crate) fn naming(op: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+        move |source| Self { op, path: path.to_owned(), source, directory_unknown: true }
     }
 }
 
@@ -159,15 +167,15 @@ impl IoFailed {
 /// the name.
 pub(crate) fn make<F: Fs>(fs: &F, dir: &Path, header: &Header, frames: &[u8]) -> Result<F::File, IoFailed> {
     let path = dir.join(file_name(header.id));
-    let temp = fs.temp(dir).map_err(IoFailed::at("make", &path))?;
+    let temp = fs.temp(dir).map_err(IoFailed::before("make", &path))?;
     let mut head = vec![0; HEADER_LEN as usize];
     head[..FIELDS_LEN].copy_from_slice(&header.encode());
     head.extend_from_slice(frames);
-    write_all_at(&temp, &head, 0).map_err(IoFailed::at("write", &path))?;
-    fill_zeros(&temp, head.len() as u64, header.capacity, true).map_err(IoFailed::at("write", &path))?;
-    temp.sync_data().map_err(IoFailed::at("sync", &path))?;
-    let file = fs.persist(temp, &path).map_err(IoFailed::at("name", &path))?;
-    fs.sync_dir(dir).map_err(IoFailed::at("sync", dir))?;
+    write_all_at(&temp, &head, 0).map_err(IoFailed::before("write", &path))?;
+    fill_zeros(&temp, head.len() as u64, header.capacity, true).map_err(IoFailed::before("write", &path))?;
+    temp.sync_data().map_err(IoFailed::before("sync", &path))?;
+    let file = fs.persist(temp, &path).map_err(IoFailed::naming("name", &path))?;
+    fs.sync_dir(dir).map_err(IoFailed::naming("sync", dir))?;
     Ok(file)
 }
 

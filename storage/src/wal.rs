@@ -74,6 +74,8 @@ pub(crate) struct Active<F: Fs> {
     /// Where the next frame goes.
     pub(crate) offset: u64,
     pub(crate) table: Table,
+    /// Bytes of the largest frame written since the segment became active.
+    pub(crate) largest: u64,
     /// A SNAPSHOT record stands in it: rotating soon lets the segments before it go.
     pub(crate) holds_snapshot: bool,
 }
@@ -285,7 +287,6 @@ impl<F: Fs> Wal<F> {
     fn fill(&mut self) -> Filled<F> {
         self.buffer.clear();
         let mut filled = Filled { through: None, blocked: false, spare: None };
-        let mut largest = 0;
         while let Some(op) = self.queue.front() {
             let len = op.frame_len();
             if self.end() + len > self.active.header.frames_end() {
@@ -295,10 +296,10 @@ impl<F: Fs> Wal<F> {
             if !self.buffer.is_empty() && self.buffer.len() as u64 + len > self.options.batch_bytes as u64 {
                 break;
             }
-            largest = largest.max(len);
+            self.active.largest = self.active.largest.max(len);
             self.append_front(&mut filled.through);
         }
-        if filled.blocked || self.wants_rotation(largest) {
+        if filled.blocked || self.wants_rotation() {
             filled.spare = self.spares.pop_front();
         }
         if let Some(spare) = &filled.spare {
@@ -338,12 +339,15 @@ impl<F: Fs> Wal<F> {
         *through = ends.or(*through);
     }
 
-    /// A segment ends early where another batch like this one would not fit (so that SEAL needs no sync of its own),
-    /// and behind a snapshot once half of it is used (so that what the snapshot replaced can go).
-    fn wants_rotation(&self, largest: u64) -> bool {
-        let end = self.end();
-        let half_used = self.active.holds_snapshot && end >= self.active.header.capacity / 2;
-        !self.buffer.is_empty() && (half_used || end + largest > self.active.header.frames_end())
+    /// A segment ends early where a frame like the largest so far would not fit: found out with the next batch, SEAL
+    /// would need a sync of its own. And it ends behind a snapshot once half of it is used, so that what the snapshot
+    /// replaced can go.
+    fn wants_rotation(&self) -> bool {
+        let Header { capacity, .. } = self.active.header;
+        let likely = self.active.largest.min(capacity / 8);
+        let nearly_full = self.end() + record::SYNCED_LEN + likely > self.active.header.frames_end();
+        let half_used = self.active.holds_snapshot && self.end() >= capacity / 2;
+        !self.buffer.is_empty() && (nearly_full || half_used)
     }
 
     /// The one write and the one sync.
@@ -398,6 +402,7 @@ impl<F: Fs> Wal<F> {
             header: spare.header,
             offset: HEADER_LEN,
             table: Table::default(),
+            largest: 0,
             holds_snapshot: false,
         };
         let full = std::mem::replace(&mut self.active, next);

@@ -38,7 +38,7 @@ pub(super) fn make_if_new<F: Fs>(
     let mut frame = Vec::new();
     record::encode(&Record::Open(open), Lsn(0), &Seed::new(&header), HEADER_LEN, &mut frame);
     segment::make(fs, dir, &header, &frame)
-        .map_err(|IoFailed { op, path, source }| OpenError::io(op, &path)(source))?;
+        .map_err(|IoFailed { op, path, source, .. }| OpenError::io(op, &path)(source))?;
     node_file::write(fs, dir, &NodeFile { disk, identity })?;
     Ok(true)
 }

@@ -123,7 +123,8 @@ impl<F: Fs> Chore<F> {
         let done = match &self.work {
             Work::Spare { disk, id, capacity } => match self.make_spare(*disk, *id, *capacity) {
                 Ok(spare) => Done::Spare(spare),
-                Err(failed) if is_no_space(&failed.source) => Done::NoSpace,
+                // A rename or a directory sync that failed is not to be tried again, whatever it failed for.
+                Err(failed) if is_no_space(&failed.source) && !failed.directory_unknown => Done::NoSpace,
                 Err(failed) => return Err(fail(failed)),
             },
             Work::Purge { segments, base } => {
@@ -135,7 +136,7 @@ impl<F: Fs> Chore<F> {
     }
 
     fn make_spare(&self, disk: DiskId, id: u64, capacity: u64) -> Result<Spare<F>, IoFailed> {
-        let failed = |op| move |source| IoFailed { op, path: self.dir.clone(), source };
+        let failed = |op| IoFailed::before(op, &self.dir);
         if self.fs.available_space(&self.dir).map_err(failed("ask for the space of"))? < capacity {
             return Err(failed("make a segment in")(io::ErrorKind::StorageFull.into()));
         }
@@ -146,7 +147,7 @@ impl<F: Fs> Chore<F> {
     }
 
     fn unlink(&self, segments: &[u64], below: Index) -> Result<(), IoFailed> {
-        let failed = |op| move |source| IoFailed { op, path: self.dir.clone(), source };
+        let failed = |op| IoFailed::naming(op, &self.dir);
         let names = self.fs.list(&self.dir).map_err(failed("list"))?;
         let old = |name: &&String| snapshot::parse_file_name(name).is_some_and(|at| at.index < below);
         let doomed =
@@ -155,7 +156,7 @@ impl<F: Fs> Chore<F> {
             let path = self.dir.join(name);
             match self.fs.remove(&path) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    return Err(IoFailed { op: "unlink", path, source: error });
+                    return Err(IoFailed::naming("unlink", &path)(error));
                 }
                 Ok(()) | Err(_) => {}
             }
