@@ -30,6 +30,9 @@
 
 mod error;
 pub mod fs;
+#[cfg(any(test, feature = "model"))]
+#[doc(hidden)]
+pub mod fuzz_targets;
 mod lsn;
 #[cfg(any(test, feature = "model"))]
 #[doc(hidden)]

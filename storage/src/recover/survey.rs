@@ -40,6 +40,7 @@ impl Surveyed {
 pub(crate) fn survey<F: Fs>(fs: &F, dir: &Path) -> Result<Survey, OpenError> {
     let names = fs.list(dir).map_err(OpenError::io("list", dir))?;
     if !names.iter().any(|name| name == node_file::NAME) {
+        super::create::refuse_if_used(fs, dir, &names)?;
         return Err(OpenError::Empty { path: dir.to_owned() });
     }
     let node = node_file::read(fs, dir)?;
