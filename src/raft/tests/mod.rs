@@ -2,6 +2,8 @@
 
 mod cluster;
 mod files;
+mod noise;
 mod random;
 mod script;
 mod scripts;
+mod units;

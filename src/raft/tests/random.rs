@@ -10,7 +10,7 @@ use super::cluster::{Cluster, config};
 use crate::raft::{RoleKind, entry};
 
 const WORLDS: u64 = 200;
-const STEPS: usize = 1_500;
+const STEPS: usize = 1_200;
 
 /// A multiplicative generator: the world's own, apart from the cores'.
 struct Dice(u64);
