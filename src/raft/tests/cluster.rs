@@ -184,8 +184,13 @@ impl Cluster {
         for Outbound { to, message } in ready.messages {
             let asks = matches!(message.body, Body::PreVote { .. } | Body::PreVoteReply { granted: true });
             assert!(asks || message.term <= durable_term, "n{id} says {message:?} at term {durable_term}");
-            let sits_on_sync = matches!(message.body, Body::Vote { .. } | Body::AppendReply(_));
-            assert!(!sits_on_sync || message.term < durable_term || durable_term == message.term);
+            let waits = matches!(
+                message.body,
+                Body::Vote { .. }
+                    | Body::VoteReply { granted: true }
+                    | Body::AppendReply(AppendOutcome::Accepted { .. })
+            );
+            assert!(!waits, "n{id} does not wait for its sync with {message:?}");
             self.network.push_back(Envelope { from: id, to, message });
         }
         let member = self.members.get_mut(&id).unwrap();
@@ -345,7 +350,7 @@ impl Cluster {
         let leads = |member: &&Member| {
             member.raft.as_ref().is_some_and(|raft| raft.soft_state().role == RoleKind::Leader)
         };
-        self.members.values().filter(leads).map(|member| member.config.id).last()
+        self.members.values().filter(leads).map(|member| member.config.id).next_back()
     }
 
     pub(super) fn read(&mut self, id: NodeId) -> Option<Result<ReadId, ReadIndexError>> {
