@@ -130,7 +130,7 @@ mod tests {
     #[test]
     fn columns_are_aligned() {
         let rows = vec![vec!["1".into(), "leader".into(), "1200".into()], vec!["2".into(), "-".into(), "7".into()]];
-        let expected = "id  role     last\n1   leader   1200\n2   -           7";
+        let expected = "id  role    last\n1   leader  1200\n2   -          7";
         assert_eq!(table(&["id", "role", "last"], &rows, 2), expected);
     }
 }

@@ -158,7 +158,7 @@ fn versions_against_the_order_are_flagged() {
 fn tokens_that_nobody_sent_or_that_were_refused_are_flagged() {
     for number in [77, 5] {
         let mut run = log_run();
-        set_log(&mut run, &[1, 2, number, 3]);
+        set_log(&mut run, &[1, 2, 3, number]);
         count(&run, 0, 0, 0, 1, 0, 0);
     }
     let mut run = log_run();
@@ -334,7 +334,7 @@ fn true_histories_are_never_flagged() {
     }
 }
 
-/// An acknowledged append of the first log that has `behind` others after it.
+/// One of the acknowledged appends of the first log: which write it is, and where it stands in the value.
 fn acked_place(run: &Run, random: &mut Random) -> Option<(usize, usize, usize)> {
     let value = run.last.get(&LOG)?.as_ref().map(|(_, value)| value.clone())?;
     let mut places = Vec::new();
