@@ -1,18 +1,20 @@
 //! The bytes of a snapshot's content. Equal states give equal bytes; integers are little-endian.
 //!
 //! ```text
-//! content := version (1 byte) head pair* session*
-//! record  := kind (1) body length (4) body
+//! content := version (1) head pair* session*
+//! record  := kind (1) body length (4) body            head is kind 1, pair 2, session 3
 //! ```
 //!
-//! | kind | record  | body                                                                                   |
-//! |------|---------|----------------------------------------------------------------------------------------|
-//! | 1    | head    | limits: key 4, value 4, sessions 4, window 4, ttl 8; log time 8; applied index 8, term 8; number of pairs 8, of sessions 8 |
-//! | 2    | pair    | version 8, key length 4, key, value                                                    |
-//! | 3    | session | id 8, owner 16, last used 8, queued 8, acked below 8, replies                          |
+//! | body    | fields and their bytes                                                                   |
+//! |---------|------------------------------------------------------------------------------------------|
+//! | head    | limits: key 4, value 4, sessions 4, window 4, time to live 8;                            |
+//! |         | log time 8, applied index 8, its term 8, number of pairs 8, number of sessions 8         |
+//! | pair    | version 8, key length 4, key, value                                                      |
+//! | session | id 8, owner 16, last used 8, queued 8, acknowledged below 8, replies                     |
+//! | reply   | sequence 8, index of the entry that executed it 8, kind 1, two numbers of 8 each         |
 //!
-//! A reply takes 33 bytes: sequence 8, entry's index 8, kind 1, two numbers of 8 each, 0 where the kind has none. Pairs
-//! rise by key, sessions by id, replies by sequence. There is no checksum: the file around it has them.
+//! Pairs rise by key, sessions by id, replies by sequence; a number that a kind of reply does not use is 0. There is no
+//! checksum: the file around it has them.
 
 use bytes::BufMut;
 use raftmap_storage::types::{Index, Position};

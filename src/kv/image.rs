@@ -33,8 +33,8 @@ impl Image {
         self.machine.applied()
     }
 
-    /// The content of a snapshot, for [`Restore`](super::Restore): never empty, chunks of at most 64 KiB and one record,
-    /// each made when it is asked for. The same state gives the same chunks.
+    /// The content of a snapshot, for [`Restore`](super::Restore): never empty, in chunks of at most 64 KiB and one
+    /// record, each made when it is asked for. The same state gives the same chunks.
     pub fn chunks(&self) -> Chunks<'_> {
         let mut start = vec![VERSION];
         Head::of(&self.machine).put(&mut start);

@@ -4,10 +4,13 @@
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use super::scan::{PAGE_BYTES, PAGE_PAIRS};
 use crate::codec::{self, CodecError};
 
 /// Bytes that a [`Proposal`](super::Proposal) takes beyond its key and its value, at most.
 const PROPOSAL_OVERHEAD: usize = 96;
+/// Bytes that a pair of a page takes beyond its key and its value, at most: two lengths and a version.
+const PAIR_OVERHEAD: usize = 19;
 /// Bytes that encoded [`Limits`] take, at most.
 const ENCODED_MAX: usize = 64;
 
@@ -24,7 +27,8 @@ pub struct Limits {
     /// Milliseconds of log time after which a session that was not used expires, at least 1. Default one hour.
     pub session_ttl_ms: u64,
     /// Requests of one session in flight, 1 to 16,384: a sequence is below `acked_below + window`. Each reply that its
-    /// client has not acknowledged costs 40 bytes, so `sessions * window * 40` bounds them all. Default 1,024.
+    /// client has not acknowledged costs 40 to 80 bytes of memory; `sessions * window` bounds their number. Default
+    /// 1,024.
     pub window: u32,
 }
 
@@ -61,9 +65,41 @@ impl Limits {
         Ok(())
     }
 
+    /// Whether `key` may be a key.
+    ///
+    /// # Errors
+    /// [`LimitError::KeyEmpty`], [`LimitError::KeyTooLong`].
+    pub fn check_key(&self, key: &[u8]) -> Result<(), LimitError> {
+        match key.len() as u64 {
+            0 => Err(LimitError::KeyEmpty),
+            length if length > u64::from(self.key_bytes) => {
+                Err(LimitError::KeyTooLong { length, limit: self.key_bytes })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether a value may have `length` bytes.
+    ///
+    /// # Errors
+    /// [`LimitError::ValueTooLong`].
+    pub fn check_value(&self, length: u64) -> Result<(), LimitError> {
+        if length > u64::from(self.value_bytes) {
+            return Err(LimitError::ValueTooLong { length, limit: self.value_bytes });
+        }
+        Ok(())
+    }
+
     /// Bytes of the longest encoded [`Proposal`](super::Proposal) under these limits.
     pub const fn proposal_bytes(&self) -> usize {
         self.key_bytes as usize + self.value_bytes as usize + PROPOSAL_OVERHEAD
+    }
+
+    /// Bytes of the longest encoded [`Page`](super::Page) under these limits.
+    pub const fn page_bytes(&self) -> usize {
+        let pair = self.key_bytes as usize + self.value_bytes as usize;
+        let data = if pair > PAGE_BYTES as usize { pair } else { PAGE_BYTES as usize };
+        data + (PAGE_PAIRS as usize + 1) * PAIR_OVERHEAD
     }
 
     /// The bytes of these limits: equal limits give equal bytes.
@@ -117,31 +153,4 @@ pub enum LimitError {
         /// Bytes allowed.
         limit: u32,
     },
-}
-
-impl Limits {
-    /// Whether `key` may be a key.
-    ///
-    /// # Errors
-    /// [`LimitError::KeyEmpty`], [`LimitError::KeyTooLong`].
-    pub fn check_key(&self, key: &[u8]) -> Result<(), LimitError> {
-        match key.len() as u64 {
-            0 => Err(LimitError::KeyEmpty),
-            length if length > u64::from(self.key_bytes) => {
-                Err(LimitError::KeyTooLong { length, limit: self.key_bytes })
-            }
-            _ => Ok(()),
-        }
-    }
-
-    /// Whether a value may have `length` bytes.
-    ///
-    /// # Errors
-    /// [`LimitError::ValueTooLong`].
-    pub fn check_value(&self, length: u64) -> Result<(), LimitError> {
-        if length > u64::from(self.value_bytes) {
-            return Err(LimitError::ValueTooLong { length, limit: self.value_bytes });
-        }
-        Ok(())
-    }
 }

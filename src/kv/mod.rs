@@ -1,7 +1,7 @@
 //! The replicated map and its sessions: a pure function of the log.
 //!
-//! Committed entries go in, in the order of their indexes, and every replica that has applied the same entries holds the
-//! same state, to the byte of its [digest](StateMachine::digest). There is no clock here (log time comes with the
+//! Committed entries go in, in the order of their indexes, and every replica that has applied the same entries holds
+//! the same state, down to its [digest](StateMachine::digest). There is no clock here (log time comes with the
 //! entries), no thread, no file and no random number; and every order is the order of keys.
 //!
 //! | file       | its job                                                   |

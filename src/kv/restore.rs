@@ -1,5 +1,5 @@
-//! The way back from a snapshot's content to a state machine: bytes in, in pieces of any size, each record checked as if
-//! anyone could have written it.
+//! The way back from a snapshot's content to a state machine: bytes in, in pieces of any size, each record checked as
+//! if anyone could have written it.
 
 use bytes::Bytes;
 use thiserror::Error;

@@ -11,8 +11,8 @@
 //! | above                          | refused until the client acknowledges          |
 //!
 //! Everything here is replicated state and decided by the log alone. That includes the expiry queue: it holds each
-//! session once, under the time at which it was last looked at, and is worked off lazily, a bounded number an entry. How
-//! far a replica has got with that shows in its table, so a snapshot carries the queue as well.
+//! session once, under the last use that was known when it was put in, and is worked off lazily, a bounded number an
+//! entry. How far a replica has got with that shows in its table, so a snapshot carries the queue as well.
 
 use std::sync::Arc;
 
@@ -46,7 +46,7 @@ pub(super) struct Session {
     /// At least 1. Only rises.
     pub(super) acked_below: u64,
     /// Sequences rising, each in `acked_below..acked_below + window`. One lies in the session itself, so that a client
-    /// with one request at a time costs no further memory.
+    /// with one request at a time costs no further memory. Windows are short: moving the rest up is cheap.
     pub(super) replies: SmallVec<[Executed; 1]>,
 }
 

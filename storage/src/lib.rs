@@ -31,6 +31,9 @@
 pub mod boots;
 mod error;
 pub mod fs;
+#[cfg(any(test, feature = "model"))]
+#[doc(hidden)]
+pub mod fuzz_targets;
 mod lsn;
 #[cfg(any(test, feature = "model"))]
 #[doc(hidden)]

@@ -113,7 +113,7 @@ impl Seed {
         Self(hasher)
     }
 
-    fn header_crc(&self, offset: u64, fields: &[u8]) -> u32 {
+    pub(crate) fn header_crc(&self, offset: u64, fields: &[u8]) -> u32 {
         let mut hasher = self.0.clone();
         hasher.update(&offset.to_le_bytes());
         hasher.update(fields);
@@ -311,10 +311,18 @@ impl<'a> Frame<'a> {
 
     /// What the frame says. An error is a frame that checks out and yet makes no sense: damage, or a later format.
     pub(crate) fn record(&self) -> Result<Record<'a>, String> {
-        let wrong = || format!("{} frame with {} bytes of payload", kind_name(self.kind), self.payload.len());
+        let wrong = || {
+            format!(
+                "{} frame with fields that are never written, {} bytes of payload",
+                kind_name(self.kind),
+                self.payload.len()
+            )
+        };
         match self.kind {
             1 => decode_open(self.position, self.payload).map(Record::Open).ok_or_else(wrong),
-            2 => decode_hard_state(self.position.term, self.payload).map(Record::HardState).ok_or_else(wrong),
+            2 if self.position.index == Index(0) => {
+                decode_hard_state(self.position.term, self.payload).map(Record::HardState).ok_or_else(wrong)
+            }
             3 if self.payload.is_empty() => Ok(Record::Truncate(self.position)),
             4 => Ok(Record::Entry {
                 position: self.position,
@@ -322,9 +330,9 @@ impl<'a> Frame<'a> {
                 payload_crc: self.payload_crc,
             }),
             5 => decode_snapshot(self.position, self.payload).map(Record::Snapshot).ok_or_else(wrong),
-            6 if self.payload.is_empty() => Ok(Record::Synced),
-            7 => decode_seal(self.payload).ok_or_else(wrong),
-            3 | 6 => Err(wrong()),
+            6 if self.payload.is_empty() && self.position == Position::ZERO => Ok(Record::Synced),
+            7 if self.position == Position::ZERO => decode_seal(self.payload).ok_or_else(wrong),
+            2 | 3 | 6 | 7 => Err(wrong()),
             kind => Err(format!("frame of unknown kind {kind}")),
         }
     }

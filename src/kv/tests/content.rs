@@ -208,8 +208,8 @@ fn nothing_may_follow_the_last_record() {
     }
 }
 
-/// Whether a flipped bit is found is the file's business. Here it must not panic, and must not be read as something that
-/// would be written in other bytes.
+/// Whether a flipped bit is found is the file's business. Here it must not panic, and must not be read as something
+/// that would be written in other bytes.
 #[test]
 fn every_flipped_bit_is_refused_or_read_as_what_it_says() {
     let content = whole(&varied().map.image());

@@ -1,5 +1,5 @@
-//! The bytes of what travels and what the log keeps. They change with a new format only: a later version must still read
-//! these.
+//! The bytes of what travels and what the log keeps. They change with a new format only: a later version must still
+//! read these.
 
 use serde::{Deserialize, Serialize};
 
@@ -121,6 +121,22 @@ fn the_longest_proposal_fits_its_limit_and_one_byte_more_does_not() {
     assert!(matches!(encode(SMALL.value_bytes as usize + spare + 1), Err(CodecError::TooLong { .. })));
     let longer = [&out[1..], &[0]].concat();
     assert!(matches!(Proposal::decode(&longer, &SMALL), Err(CodecError::TooLong { .. })));
+}
+
+#[test]
+fn the_largest_pages_fit_their_limit() {
+    let check = |limits: Limits, pairs: usize, key: usize, value: usize| {
+        let pair =
+            Pair { key: Bytes::from(vec![1; key]), value: Bytes::from(vec![2; value]), version: u64::MAX };
+        let page = Page { pairs: vec![pair; pairs], more: true };
+        let bytes = codec::encode(&page, limits.page_bytes()).unwrap();
+        assert!(codec::decode::<Page>(&bytes, limits.page_bytes()).unwrap() == page);
+    };
+    let largest = Limits { key_bytes: 64 * 1024, value_bytes: 16 * 1024 * 1024, ..SMALL };
+    check(largest, 1, 64 * 1024, 16 * 1024 * 1024);
+    check(Limits::default(), 1, 4 * 1024, 1024 * 1024);
+    check(SMALL, PAGE_PAIRS as usize, 52, 52);
+    check(SMALL, 4, 0, 256 * 1024);
 }
 
 #[test]

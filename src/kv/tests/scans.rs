@@ -89,6 +89,7 @@ fn pages_are_bounded_in_pairs() {
     }
     let page = map.scan(&Scan { keys: prefix(""), after: None, limit: u32::MAX });
     assert_eq!((page.pairs.len(), page.more), (PAGE_PAIRS as usize, true));
+    assert!(crate::codec::encode(&page, SMALL.page_bytes()).is_ok());
     let after = page.pairs.last().map(|pair| pair.key.clone());
     let rest = map.scan(&Scan { keys: prefix(""), after, limit: u32::MAX });
     assert_eq!((rest.pairs.len(), rest.more), (1, false));

@@ -77,7 +77,7 @@ fn unborn<F: Fs>(
 
 /// Without NODE there may be a first segment with nothing but OPEN in it: its making was interrupted. Anything more is
 /// a directory in use whose NODE is gone.
-fn refuse_if_used<F: Fs>(fs: &F, dir: &Path, names: &[String]) -> Result<(), OpenError> {
+pub(super) fn refuse_if_used<F: Fs>(fs: &F, dir: &Path, names: &[String]) -> Result<(), OpenError> {
     let missing = || OpenError::damaged(&dir.join(node_file::NAME), 0, "missing from a directory in use");
     for name in names {
         if snapshot::parse_file_name(name).is_some() {

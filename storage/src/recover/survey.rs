@@ -40,6 +40,7 @@ impl Surveyed {
 pub(crate) fn survey<F: Fs>(fs: &F, dir: &Path) -> Result<Survey, OpenError> {
     let names = fs.list(dir).map_err(OpenError::io("list", dir))?;
     if !names.iter().any(|name| name == node_file::NAME) {
+        super::create::refuse_if_used(fs, dir, &names)?;
         return Err(OpenError::Empty { path: dir.to_owned() });
     }
     let node = node_file::read(fs, dir)?;
@@ -159,10 +160,19 @@ fn read_at(file: &impl File, path: &Path, buf: &mut [u8]) -> Result<(), OpenErro
     const STEP: usize = 1 << 20;
     for (at, piece) in buf.chunks_mut(STEP).enumerate() {
         let offset = (at * STEP) as u64;
-        read_exact_at(file, piece, offset).map_err(|error| {
-            let what = format!("cannot be read within {STEP} bytes from here: {error}");
-            OpenError::Damaged(Damage { path: path.to_owned(), offset, entry: None, what })
-        })?;
+        if let Err(error) = read_exact_at(file, piece, offset) {
+            let offset = first_unreadable(file, piece, offset);
+            let what = format!("cannot be read: {error}");
+            return Err(OpenError::Damaged(Damage { path: path.to_owned(), offset, entry: None, what }));
+        }
     }
     Ok(())
+}
+
+/// The sector that a failed read stumbled over.
+fn first_unreadable(file: &impl File, piece: &mut [u8], offset: u64) -> u64 {
+    const SECTOR: usize = 512;
+    let mut sectors = piece.chunks_mut(SECTOR).zip((offset..).step_by(SECTOR));
+    let unreadable = sectors.find_map(|(sector, at)| read_exact_at(file, sector, at).is_err().then_some(at));
+    unreadable.unwrap_or(offset)
 }

@@ -161,6 +161,26 @@ fn snapshots_and_purges() {
     explore("snapshots_and_purges", &script);
 }
 
+/// The segment that everything older goes for has nothing in it but an OPEN that is not synced yet.
+#[test]
+fn purges_right_behind_a_snapshot() {
+    let script = [
+        Append(3, 300),
+        Sync,
+        Snapshot(0),
+        Sync,
+        Chores,
+        Append(2, 200),
+        Vote,
+        Snapshot(0),
+        Sync,
+        Chores,
+        Vote,
+        Sync,
+    ];
+    explore("purges_right_behind_a_snapshot", &script);
+}
+
 #[test]
 fn installed_snapshots() {
     let script = [

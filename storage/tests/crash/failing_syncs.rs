@@ -28,6 +28,12 @@ const SCRIPT: &[Act] = &[
     Append(6, 600),
     Sync,
     Chores,
+    Snapshot(0),
+    Sync,
+    Chores,
+    Append(4, 500),
+    Snapshot(1),
+    Sync,
     Idle,
 ];
 

@@ -1,0 +1,204 @@
+//! The run's nodes: child processes of this one, each a `raftmap serve` on loopback with a directory of its own.
+//!
+//! They end when this process does, however it ends: each holds a pipe to it as standard input and stops when that
+//! closes. On the way down in good order they are killed.
+
+use std::collections::BTreeMap;
+use std::fs::{self, OpenOptions};
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
+use std::path::{Path, PathBuf};
+use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
+
+use raftmap::{ConnectOptions, NodeStatus};
+use tokio::process::{Child, Command};
+
+use crate::cli::random::{Random, fresh_seed};
+use crate::cli::status;
+
+/// Ports are taken from here: below those that systems give to sockets that name none. A node that is down for a moment
+/// would otherwise lose its port to some client's.
+const PORTS: std::ops::Range<u16> = 12_000..32_000;
+/// Ports tried before giving up.
+const PORT_TRIES: usize = 1_000;
+/// Small, so that a run of some seconds takes snapshots and drops log.
+const MAX_RAFT_STATE: &str = "1MiB";
+/// A node that does not tell its status within this is counted as silent.
+const STATUS_WAIT: Duration = Duration::from_millis(500);
+/// Digests of a large map take their time.
+const DIGEST_WAIT: Duration = Duration::from_secs(3);
+/// Lines of a node's log that are quoted when it ended by itself.
+const LAST_LINES: usize = 3;
+
+/// All nodes of a run.
+pub(super) struct Nodes {
+    dir: PathBuf,
+    peers: String,
+    members: BTreeMap<u64, Member>,
+    /// Holding a TCP port of the same number keeps other runs from choosing it.
+    _reserved: Vec<TcpListener>,
+}
+
+struct Member {
+    address: SocketAddr,
+    child: Option<Child>,
+}
+
+impl Nodes {
+    /// Nodes 1 to `count`, none of them running yet, with their directories below `dir`.
+    pub(super) fn new(dir: &Path, count: u64) -> io::Result<Self> {
+        let (mut members, mut reserved) = (BTreeMap::new(), Vec::new());
+        for id in 1..=count {
+            let (address, held) = free_address()?;
+            members.insert(id, Member { address, child: None });
+            reserved.push(held);
+        }
+        let peers: Vec<String> =
+            members.iter().map(|(id, member)| format!("{id}={}", member.address)).collect();
+        Ok(Self { dir: dir.to_owned(), peers: peers.join(","), members, _reserved: reserved })
+    }
+
+    /// Their ids.
+    pub(super) fn ids(&self) -> Vec<u64> {
+        self.members.keys().copied().collect()
+    }
+
+    /// Their addresses.
+    pub(super) fn addresses(&self) -> Vec<SocketAddr> {
+        self.members.values().map(|member| member.address).collect()
+    }
+
+    /// Starts a node, for the first time or again. Its words go to `node-<id>.log`.
+    pub(super) fn start(&mut self, id: u64) -> io::Result<()> {
+        let log = OpenOptions::new().create(true).append(true).open(self.log_path(id))?;
+        let dir = self.dir.join(format!("node-{id}"));
+        let Some(member) = self.members.get_mut(&id) else { return Err(io::ErrorKind::NotFound.into()) };
+        let mut command = Command::new(std::env::current_exe()?);
+        command
+            .arg("serve")
+            .args(["--id", &id.to_string()])
+            .arg("--dir")
+            .arg(dir)
+            .args(["--listen", &member.address.to_string()])
+            .args(["--peers", &self.peers])
+            .args(["--max-raft-state", MAX_RAFT_STATE])
+            .arg("--exit-with-stdin")
+            // Loopback: the development identity, whatever the caller uses elsewhere.
+            .env_remove("RAFTMAP_IDENTITY")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(log)
+            // An interrupt from the terminal is for this process, which then ends the run in good order.
+            .process_group(0)
+            .kill_on_drop(true);
+        member.child = Some(command.spawn()?);
+        Ok(())
+    }
+
+    /// Sends SIGKILL to a node and waits until it is gone.
+    pub(super) async fn kill(&mut self, id: u64) -> io::Result<()> {
+        match self.members.get_mut(&id).and_then(|member| member.child.take()) {
+            Some(mut child) => child.kill().await,
+            None => Ok(()),
+        }
+    }
+
+    /// Kills all that run.
+    pub(super) async fn kill_all(&mut self) {
+        for id in self.ids() {
+            // One that is gone already is what was wanted.
+            let _gone = self.kill(id).await;
+        }
+    }
+
+    /// A node that should run and has ended, with its last words.
+    pub(super) fn ended_by_itself(&mut self) -> Option<String> {
+        let ended = self.members.iter_mut().find_map(|(id, member)| {
+            let status = member.child.as_mut()?.try_wait().ok()??;
+            member.child = None;
+            Some((*id, status))
+        });
+        ended.map(|(id, status)| self.describe_end(id, status))
+    }
+
+    fn describe_end(&self, id: u64, status: ExitStatus) -> String {
+        let log = fs::read(self.log_path(id)).unwrap_or_default();
+        let log = String::from_utf8_lossy(&log).into_owned();
+        let lines: Vec<&str> = log.lines().collect();
+        let last = lines.get(lines.len().saturating_sub(LAST_LINES)..).unwrap_or_default().join(" | ");
+        format!("node {id} ended by itself ({status}): {last}")
+    }
+
+    fn log_path(&self, id: u64) -> PathBuf {
+        self.dir.join(format!("node-{id}.log"))
+    }
+
+    /// What each running node says about itself; silent ones are left out.
+    pub(super) async fn statuses(&self) -> BTreeMap<u64, NodeStatus> {
+        let ask = |address| async move {
+            raftmap::admin::status(address, &ConnectOptions::default(), STATUS_WAIT).await.ok()
+        };
+        self.ask_all(ask).await
+    }
+
+    /// The running nodes' applied indices, and their digests there; silent ones are left out.
+    pub(super) async fn digests(&self) -> BTreeMap<u64, (u64, [u8; 32])> {
+        let ask = |address| async move {
+            raftmap::admin::digest(address, &ConnectOptions::default(), DIGEST_WAIT).await.ok()
+        };
+        self.ask_all(ask).await
+    }
+
+    async fn ask_all<T, F>(&self, ask: impl Fn(SocketAddr) -> F) -> BTreeMap<u64, T>
+    where
+        T: Send + 'static,
+        F: Future<Output = Option<T>> + Send + 'static,
+    {
+        let running = self.members.iter().filter(|(_, member)| member.child.is_some());
+        let asked: Vec<_> = running.map(|(id, member)| (*id, tokio::spawn(ask(member.address)))).collect();
+        let mut answers = BTreeMap::new();
+        for (id, answer) in asked {
+            if let Ok(Some(answer)) = answer.await {
+                answers.insert(id, answer);
+            }
+        }
+        answers
+    }
+}
+
+/// Who leads, by the nodes' own words.
+pub(super) fn leader_of(statuses: &BTreeMap<u64, NodeStatus>) -> Option<u64> {
+    status::leader(statuses.values()).map(|leader| leader.id.0)
+}
+
+/// A loopback address that nobody uses, and what keeps other runs from it.
+fn free_address() -> io::Result<(SocketAddr, TcpListener)> {
+    // Not the run's seed: two runs of one seed may stand side by side.
+    let mut random = Random::new(fresh_seed());
+    for _ in 0..PORT_TRIES {
+        let port = PORTS.start + random.below(PORTS.len() as u64) as u16;
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        let Ok(held) = TcpListener::bind(address) else { continue };
+        if UdpSocket::bind(address).is_ok() {
+            return Ok((address, held));
+        }
+    }
+    Err(io::Error::new(io::ErrorKind::AddrInUse, format!("no free port among {PORT_TRIES} of {PORTS:?}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_differ_and_stay_reserved() {
+        let nodes = Nodes::new(Path::new("unused"), 9).expect("ports");
+        let addresses: std::collections::BTreeSet<_> = nodes.addresses().into_iter().collect();
+        assert_eq!(addresses.len(), 9);
+        for address in addresses {
+            assert!(PORTS.contains(&address.port()) && TcpListener::bind(address).is_err());
+        }
+        assert!(nodes.peers.starts_with("1=127.0.0.1:"), "{}", nodes.peers);
+    }
+}

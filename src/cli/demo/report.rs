@@ -1,0 +1,346 @@
+//! What a run came to: counted, judged, and said in a few lines or in one JSON object.
+
+use std::fmt::{self, Write as _};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::check::Findings;
+use super::history::{History, Key, Moment, Outcome};
+
+/// A SIGKILL.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Kill {
+    /// Of which node.
+    pub(crate) node: u64,
+    /// Whether it led.
+    pub(crate) led: bool,
+    /// Just before the signal was sent.
+    pub(crate) before: Moment,
+    /// The process was gone then.
+    pub(crate) after: Moment,
+}
+
+/// Everything that is known at the end of a run.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Report {
+    /// Asks for the same run again.
+    pub(crate) seed: u64,
+    /// Nodes, clients.
+    pub(crate) nodes: u64,
+    pub(crate) clients: u64,
+    /// How long clients ran.
+    pub(crate) ran: Duration,
+    /// Writes that were acknowledged.
+    pub(crate) acked: u64,
+    /// Writes whose outcome nobody knows.
+    pub(crate) unknown: u64,
+    /// Writes that were refused.
+    pub(crate) not_done: u64,
+    /// Reads that were answered.
+    pub(crate) reads: u64,
+    /// Every SIGKILL.
+    pub(crate) kills: Vec<Kill>,
+    /// Nodes started again after one.
+    pub(crate) restarts: u64,
+    /// From a leader's SIGKILL to the next acknowledged write, each.
+    pub(crate) failovers: Vec<Duration>,
+    /// What the check found; `None`: the run did not get that far.
+    pub(crate) findings: Option<Findings>,
+    /// Whether all replicas had one digest at one applied index; `None`: not compared.
+    pub(crate) digests_equal: Option<bool>,
+    /// What else went wrong, in words.
+    pub(crate) problems: Vec<String>,
+    /// The data, where it was kept.
+    pub(crate) kept: Option<PathBuf>,
+}
+
+impl Report {
+    /// Counts what the clients did.
+    pub(crate) fn count(&mut self, history: &History) {
+        (self.acked, self.unknown, self.not_done) = (0, 0, 0);
+        for write in &history.writes {
+            match write.outcome {
+                Outcome::Acked { .. } => self.acked += 1,
+                Outcome::Unknown => self.unknown += 1,
+                Outcome::NotDone => self.not_done += 1,
+            }
+        }
+        self.reads = history.reads.len() as u64;
+        self.failovers = failovers(&self.kills, history);
+    }
+
+    /// Kills that hit the leader.
+    pub(crate) fn leader_kills(&self) -> u64 {
+        self.kills.iter().filter(|kill| kill.led).count() as u64
+    }
+
+    /// Whether everything was checked, nothing is wrong, and a leader was killed on the way.
+    pub(crate) fn passed(&self) -> bool {
+        self.findings.as_ref().is_some_and(Findings::is_clean)
+            && self.digests_equal == Some(true)
+            && self.problems.is_empty()
+            && self.leader_kills() > 0
+    }
+
+    fn operations_per_second(&self) -> u64 {
+        let operations = self.acked + self.unknown + self.not_done + self.reads;
+        (operations as f64 / self.ran.as_secs_f64().max(0.001)).round() as u64
+    }
+
+    /// One object. Figures that were not measured are `null`.
+    pub(crate) fn json(&self) -> Value {
+        let found = self.findings.clone().unwrap_or_default();
+        let counted = |count: u64| self.findings.as_ref().map(|_| count);
+        json!({
+            "passed": self.passed(),
+            "seed": self.seed,
+            "nodes": self.nodes,
+            "clients": self.clients,
+            "seconds": self.ran.as_secs(),
+            "ops_per_s": self.operations_per_second(),
+            "acked": self.acked,
+            "unknown": self.unknown,
+            "not_done": self.not_done,
+            "reads": self.reads,
+            "lost": counted(found.lost),
+            "doubled": counted(found.doubled),
+            "reordered": counted(found.reordered),
+            "never_sent": counted(found.never_sent),
+            "stale_reads": counted(found.stale_reads),
+            "torn_reads": counted(found.torn_reads),
+            "digests_equal": self.digests_equal,
+            "kills": self.kills.len(),
+            "leader_kills": self.leader_kills(),
+            "restarts": self.restarts,
+            "failovers": self.failovers.len(),
+            "failover_p50_ms": median(&self.failovers).map(milliseconds),
+            "failover_max_ms": self.failovers.iter().max().copied().map(milliseconds),
+            "problems": self.problems,
+            "examples": found.examples,
+            "dir": self.kept,
+        })
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut text = String::new();
+        self.write_figures(&mut text)?;
+        self.write_verdict(&mut text)?;
+        f.write_str(text.trim_end())
+    }
+}
+
+impl Report {
+    fn write_figures(&self, text: &mut String) -> fmt::Result {
+        let (acked, unknown, reads) = (self.acked, self.unknown, self.reads);
+        writeln!(text, "writes      {acked} acknowledged, {unknown} unknown, {} refused", self.not_done)?;
+        writeln!(text, "reads       {reads}; {} operations/s in all", self.operations_per_second())?;
+        let (kills, leaders) = (self.kills.len(), self.leader_kills());
+        writeln!(text, "kills       {kills}, {leaders} of them leaders; {} restarts", self.restarts)?;
+        match (median(&self.failovers), self.failovers.iter().max()) {
+            (Some(median), Some(most)) => {
+                let (median, most) = (milliseconds(median), milliseconds(*most));
+                writeln!(
+                    text,
+                    "failover    median {median} ms, longest {most} ms, to the next acknowledged write"
+                )?;
+            }
+            _ => writeln!(text, "failover    none was seen")?,
+        }
+        match &self.findings {
+            Some(found) => writeln!(
+                text,
+                "checked     {} lost, {} doubled, {} reordered, {} never sent, {} stale reads, {} torn reads",
+                found.lost,
+                found.doubled,
+                found.reordered,
+                found.never_sent,
+                found.stale_reads,
+                found.torn_reads
+            ),
+            None => writeln!(text, "checked     no: the run did not get that far"),
+        }?;
+        let digests = match self.digests_equal {
+            Some(true) => "equal on all nodes",
+            Some(false) => "NOT equal",
+            None => "not compared",
+        };
+        writeln!(text, "replicas    {digests}")
+    }
+
+    fn write_verdict(&self, text: &mut String) -> fmt::Result {
+        for example in self.findings.iter().flat_map(|found| &found.examples) {
+            writeln!(text, "  {example}")?;
+        }
+        for problem in &self.problems {
+            writeln!(text, "  {problem}")?;
+        }
+        match (self.passed(), self.leader_kills()) {
+            (true, _) => writeln!(text, "all is well (seed {})", self.seed),
+            (false, 0) => writeln!(text, "NOT PASSED: no leader was killed (seed {})", self.seed),
+            (false, _) => writeln!(text, "NOT PASSED (seed {})", self.seed),
+        }?;
+        match &self.kept {
+            Some(dir) => writeln!(text, "the nodes' data and logs are in {}", dir.display()),
+            None => Ok(()),
+        }
+    }
+}
+
+/// From each SIGKILL of a leader to the first acknowledgement of a write that was sent after the leader was gone.
+fn failovers(kills: &[Kill], history: &History) -> Vec<Duration> {
+    let acked = |outcome| matches!(outcome, Outcome::Acked { .. });
+    let next = |kill: &Kill| {
+        let writes =
+            history.writes.iter().filter(|write| write.invoked >= kill.after && acked(write.outcome));
+        writes.map(|write| write.returned).min()
+    };
+    let leaders = kills.iter().filter(|kill| kill.led);
+    leaders
+        .filter_map(|kill| next(kill).map(|at| Duration::from_nanos(at.saturating_sub(kill.before))))
+        .collect()
+}
+
+/// The middle one; of an even number the later of the two.
+fn median(durations: &[Duration]) -> Option<Duration> {
+    let mut sorted = durations.to_vec();
+    sorted.sort_unstable();
+    sorted.get(sorted.len() / 2).copied()
+}
+
+fn milliseconds(duration: Duration) -> u64 {
+    duration.as_millis() as u64
+}
+
+/// Every key that a history touched, so that it can be read at the end.
+pub(crate) fn keys(history: &History) -> std::collections::BTreeSet<Key> {
+    let writes = history.writes.iter().map(|write| write.key);
+    writes.chain(history.reads.iter().map(|read| read.key)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::history::{Token, Write};
+    use super::*;
+
+    const MS: u64 = 1_000_000;
+
+    fn write(invoked: u64, returned: u64, outcome: Outcome) -> Write {
+        let (token, key) = (Token { client: 0, number: 1 }, Key::Register { number: 0 });
+        Write { token, key, invoked: invoked * MS, returned: returned * MS, outcome }
+    }
+
+    fn kill(before: u64, after: u64, led: bool) -> Kill {
+        Kill { node: 1, led, before: before * MS, after: after * MS }
+    }
+
+    fn sound() -> Report {
+        Report {
+            kills: vec![kill(0, 1, true)],
+            findings: Some(Findings::default()),
+            digests_equal: Some(true),
+            ..Report::default()
+        }
+    }
+
+    #[test]
+    fn failover_runs_to_the_next_acknowledged_write() {
+        let history = History {
+            writes: vec![
+                write(90, 101, Outcome::Acked { version: 1 }), // may have been the dead leader's last word
+                write(101, 140, Outcome::Acked { version: 2 }), // sent before it was gone
+                write(103, 300, Outcome::Unknown),
+                write(104, 510, Outcome::Acked { version: 3 }),
+                write(511, 520, Outcome::Acked { version: 4 }),
+            ],
+            reads: Vec::new(),
+        };
+        let kills = [kill(100, 102, true), kill(505, 506, false), kill(515, 516, true), kill(512, 512, true)];
+        assert_eq!(failovers(&kills[..3], &history), [Duration::from_millis(410)]);
+        assert!(failovers(&kills[3..], &history).is_empty(), "nothing was acknowledged after it");
+        assert!(failovers(&kills[1..2], &history).is_empty(), "it did not lead");
+    }
+
+    #[test]
+    fn the_median_is_one_of_the_figures() {
+        let ms = Duration::from_millis;
+        assert_eq!(median(&[]), None);
+        assert_eq!(median(&[ms(9), ms(4), ms(7)]), Some(ms(7)));
+        assert_eq!(median(&[ms(9), ms(4)]), Some(ms(9)));
+    }
+
+    #[test]
+    fn one_thing_wrong_is_enough_to_fail() {
+        assert!(sound().passed());
+        let failing: [fn(&mut Report); 11] = [
+            |report| report.kills.clear(),
+            |report| report.kills = vec![kill(0, 1, false)],
+            |report| report.findings = None,
+            |report| report.digests_equal = Some(false),
+            |report| report.digests_equal = None,
+            |report| report.problems.push("node 2 crashed".into()),
+            |report| report.findings = Some(Findings { lost: 1, ..Findings::default() }),
+            |report| report.findings = Some(Findings { doubled: 1, ..Findings::default() }),
+            |report| report.findings = Some(Findings { reordered: 1, ..Findings::default() }),
+            |report| report.findings = Some(Findings { stale_reads: 1, ..Findings::default() }),
+            |report| report.findings = Some(Findings { torn_reads: 1, never_sent: 0, ..Findings::default() }),
+        ];
+        for (number, break_it) in failing.into_iter().enumerate() {
+            let mut report = sound();
+            break_it(&mut report);
+            assert!(!report.passed(), "{number}");
+            assert!(report.to_string().contains("NOT PASSED"), "{number}");
+        }
+    }
+
+    #[test]
+    fn the_json_has_what_was_promised() {
+        let json = sound().json();
+        for name in [
+            "acked",
+            "unknown",
+            "lost",
+            "doubled",
+            "stale_reads",
+            "kills",
+            "leader_kills",
+            "restarts",
+            "failover_p50_ms",
+            "failover_max_ms",
+            "seed",
+            "reordered",
+            "never_sent",
+            "digests_equal",
+            "ops_per_s",
+        ] {
+            assert!(json.get(name).is_some(), "{name}");
+        }
+        assert_eq!(json["lost"], 0);
+        assert_eq!(json["failover_p50_ms"], Value::Null);
+        let unchecked = Report { findings: None, ..sound() };
+        assert_eq!(unchecked.json()["lost"], Value::Null, "what was not checked is not said to be 0");
+    }
+
+    #[test]
+    fn counts_come_from_the_history() {
+        let mut report = sound();
+        report.count(&History {
+            writes: vec![
+                write(2, 3, Outcome::Acked { version: 1 }),
+                write(2, 3, Outcome::Unknown),
+                write(2, 3, Outcome::NotDone),
+                write(5, 9, Outcome::Acked { version: 2 }),
+            ],
+            reads: Vec::new(),
+        });
+        assert_eq!((report.acked, report.unknown, report.not_done, report.reads), (2, 1, 1, 0));
+        assert_eq!(report.failovers, [Duration::from_millis(3)]);
+        assert!(
+            report.to_string().starts_with("writes      2 acknowledged, 1 unknown, 1 refused\n"),
+            "{report}"
+        );
+    }
+}
