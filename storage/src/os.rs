@@ -8,7 +8,7 @@ use std::fs;
 use std::io::{self, Read, Write};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tempfile::NamedTempFile;
@@ -86,19 +86,23 @@ impl Fs for OsFs {
     type Lock = OsLock;
 
     fn create_dir_all(&self, dir: &Path) -> io::Result<()> {
-        if dir.is_dir() {
-            return Ok(());
-        }
         let parent = match dir.parent() {
             Some(parent) if !parent.as_os_str().is_empty() => parent,
             Some(_) | None => Path::new("."),
         };
-        self.create_dir_all(parent)?;
-        match fs::create_dir(dir) {
-            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
-            Ok(()) | Err(_) => {}
+        if !dir.is_dir() {
+            self.create_dir_all(parent)?;
+            match fs::create_dir(dir) {
+                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+                Ok(()) | Err(_) => {}
+            }
         }
-        self.sync_dir(parent)
+        // Also where it was there: who made it may have been killed before this.
+        match self.sync_dir(parent) {
+            Err(error) if error.kind() != io::ErrorKind::PermissionDenied => Err(error),
+            // A parent that may not be read is not of our making.
+            Ok(()) | Err(_) => Ok(()),
+        }
     }
 
     fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
@@ -138,16 +142,15 @@ impl Fs for OsFs {
             .open(path)
             .map_err(LockError::Io)?;
         // flock belongs to the open file, not to the process: a second open here is refused like anybody else's.
-        let mut waited = Duration::ZERO;
+        let begin = Instant::now();
         while let Err(error) = fs2::FileExt::try_lock_exclusive(&file) {
             if error.raw_os_error() != fs2::lock_contended_error().raw_os_error() {
                 return Err(LockError::Io(error));
             }
-            if waited >= LOCK_WAIT {
+            if begin.elapsed() >= LOCK_WAIT {
                 return Err(LockError::Held { pid: holder(&mut file) });
             }
             std::thread::sleep(LOCK_POLL);
-            waited += LOCK_POLL;
         }
         file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id())).map_err(LockError::Io)?;
         Ok(OsLock(file))

@@ -179,7 +179,7 @@ impl<F: Fs> Wal<F> {
         }
     }
 
-    /// Queues a batch behind those queued before. `number` comes back in [`Synced::through`] once it is durable.
+    /// Queues a batch behind those queued before; how many may wait is for the caller to bound. `number` comes back in [`Synced::through`] once it is durable.
     ///
     /// # Errors
     /// [`StoreError::TooLarge`] and [`StoreError::OutOfOrder`] refuse the batch and change nothing;

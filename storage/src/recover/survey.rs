@@ -160,10 +160,19 @@ fn read_at(file: &impl File, path: &Path, buf: &mut [u8]) -> Result<(), OpenErro
     const STEP: usize = 1 << 20;
     for (at, piece) in buf.chunks_mut(STEP).enumerate() {
         let offset = (at * STEP) as u64;
-        read_exact_at(file, piece, offset).map_err(|error| {
-            let what = format!("cannot be read within {STEP} bytes from here: {error}");
-            OpenError::Damaged(Damage { path: path.to_owned(), offset, entry: None, what })
-        })?;
+        if let Err(error) = read_exact_at(file, piece, offset) {
+            let offset = first_unreadable(file, piece, offset);
+            let what = format!("cannot be read: {error}");
+            return Err(OpenError::Damaged(Damage { path: path.to_owned(), offset, entry: None, what }));
+        }
     }
     Ok(())
+}
+
+/// The sector that a failed read stumbled over.
+fn first_unreadable(file: &impl File, piece: &mut [u8], offset: u64) -> u64 {
+    const SECTOR: usize = 512;
+    let mut sectors = piece.chunks_mut(SECTOR).zip((offset..).step_by(SECTOR));
+    let unreadable = sectors.find_map(|(sector, at)| read_exact_at(file, sector, at).is_err().then_some(at));
+    unreadable.unwrap_or(offset)
 }

@@ -84,7 +84,8 @@ fn a_directory_is_held_once_and_the_holder_is_named() {
         assert!(matches!(refused, OpenError::InUse { pid: Some(holder), .. } if holder == pid), "{refused}");
         assert!(refused.to_string().contains(&pid.to_string()), "{refused}");
     }
-    assert!(begin.elapsed().as_millis() < 1000, "{:?}", begin.elapsed());
+    // A quarter of a second each; the rest is for a busy machine.
+    assert!(begin.elapsed().as_millis() < 3000, "{:?}", begin.elapsed());
     drop(log);
     Log::open(&OsFs, temp.path(), options()).unwrap();
 }
