@@ -13,7 +13,7 @@ fn pick_act(random: &mut Random) -> Act {
         7 => Act::Vote,
         8 => Act::Overwrite(random.below(6) as usize),
         9 => Act::Truncate(random.below(4) as usize),
-        10 => Act::Snapshot(random.below(5) as usize),
+        10 => Act::Snapshot(random.below(3) as usize),
         11 => Act::Install(random.below(20)),
         12..=14 => Act::Sync,
         15 => Act::SyncOnce,
