@@ -7,28 +7,11 @@
 use raftmap_storage::types::NodeId;
 
 use super::cluster::{Cluster, config};
+use super::dice::Dice;
 use crate::raft::{RoleKind, entry};
 
 const WORLDS: u64 = 200;
 const STEPS: usize = 1_200;
-
-/// A multiplicative generator: the world's own, apart from the cores'.
-struct Dice(u64);
-
-impl Dice {
-    fn below(&mut self, bound: usize) -> usize {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        ((self.0 >> 33) % bound as u64) as usize
-    }
-
-    fn per_mille(&mut self, chance: usize) -> bool {
-        self.below(1000) < chance
-    }
-
-    fn node(&mut self, cluster: &Cluster) -> NodeId {
-        NodeId(self.below(cluster.members.len()) as u64 + 1)
-    }
-}
 
 /// Names the world that a panic came from.
 struct Named(u64);
@@ -89,9 +72,13 @@ fn build(dice: &mut Dice, seed: u64) -> Cluster {
     })
 }
 
+fn any_member(cluster: &Cluster, dice: &mut Dice) -> NodeId {
+    NodeId(dice.below(cluster.members.len()) as u64 + 1)
+}
+
 /// What goes wrong, in some worlds more often than in others.
 fn disturb(cluster: &mut Cluster, dice: &mut Dice, trouble: usize) {
-    let id = dice.node(cluster);
+    let id = any_member(cluster, dice);
     if dice.per_mille(4 * trouble) {
         let frames_kept = dice.below(6);
         cluster.crash(id, frames_kept);
@@ -100,7 +87,7 @@ fn disturb(cluster: &mut Cluster, dice: &mut Dice, trouble: usize) {
         cluster.start(id);
     }
     if dice.per_mille(5 * trouble) {
-        let other = dice.node(cluster);
+        let other = any_member(cluster, dice);
         cluster.cut.insert((id, other));
         if dice.per_mille(700) {
             cluster.cut.insert((other, id));
@@ -120,7 +107,7 @@ fn disturb(cluster: &mut Cluster, dice: &mut Dice, trouble: usize) {
 
 /// What members and their clients do.
 fn live(cluster: &mut Cluster, dice: &mut Dice, step: usize, lost: usize) {
-    let id = dice.node(cluster);
+    let id = any_member(cluster, dice);
     if dice.per_mille(400) {
         cluster.tick(id);
     }

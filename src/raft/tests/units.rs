@@ -203,7 +203,7 @@ fn disk_marks_the_newest_snapshot_only() {
 fn replicating(matched: u64) -> Progress {
     let mut progress = Progress::new(Index(matched), (2, 100));
     progress.sent(Index(matched), 0, Index(0));
-    assert!(progress.accepted(Index(matched), false, Index(0)));
+    assert!(progress.accepted(Index(matched), false, Index(0), Index(0)));
     assert_eq!(progress.sending(), Sending::Replicate);
     progress
 }
@@ -216,21 +216,21 @@ fn progress_keeps_to_its_window() {
     assert!(progress.may_send(last));
     progress.sent(Index(7), 10, Index(0));
     assert!(!progress.may_send(last), "two are on their way");
-    assert!(progress.accepted(Index(6), false, Index(0)));
+    assert!(progress.accepted(Index(6), false, Index(0), Index(0)));
     assert!(progress.may_send(last));
     progress.sent(Index(8), 100, Index(0));
-    assert!(progress.accepted(Index(7), false, Index(0)));
+    assert!(progress.accepted(Index(7), false, Index(0), Index(0)));
     assert!(!progress.may_send(last), "a hundred bytes are on their way");
-    assert!(progress.accepted(Index(8), false, Index(0)));
+    assert!(progress.accepted(Index(8), false, Index(0), Index(0)));
     assert!(!progress.may_send(Index(8)), "nothing is left to send");
 }
 
 #[test]
 fn progress_believes_no_claim_beyond_what_was_sent() {
     let mut progress = replicating(5);
-    assert!(!progress.accepted(Index(6), false, Index(0)));
+    assert!(!progress.accepted(Index(6), false, Index(0), Index(0)));
     assert_eq!(progress.matched(), Index(5));
-    assert!(progress.accepted(Index(3), false, Index(0)), "late, and of no use");
+    assert!(progress.accepted(Index(3), false, Index(0), Index(0)), "late, and of no use");
     assert_eq!(progress.matched(), Index(5));
 }
 
@@ -258,11 +258,11 @@ fn progress_names_a_regression_after_the_second_sign() {
     assert_eq!(reject(&mut progress), expected);
     assert_eq!(progress.next(), Index(3));
     progress.sent(Index(4), 0, Index(0));
-    assert!(!progress.accepted(Index(5), false, Index(0)), "an answer from before its loss");
-    assert!(progress.accepted(Index(4), false, Index(0)));
+    assert!(!progress.accepted(Index(5), false, Index(0), Index(0)), "an answer from before its loss");
+    assert!(progress.accepted(Index(4), false, Index(0), Index(0)));
     assert_eq!(progress.counted(), Index(0));
     progress.sent(Index(5), 0, Index(0));
-    assert!(progress.accepted(Index(5), false, Index(0)));
+    assert!(progress.accepted(Index(5), false, Index(0), Index(0)));
     assert_eq!(progress.counted(), Index(5));
 }
 
