@@ -4,7 +4,7 @@
 //!
 //! `RAFTMAP_SEED=17 cargo test -p raftmap --lib raft::tests::random` runs one world again.
 
-use raftmap_storage::types::NodeId;
+use raftmap_storage::types::{Index, NodeId, frame_len};
 
 use super::cluster::{Cluster, config};
 use super::dice::Dice;
@@ -12,6 +12,8 @@ use crate::raft::{RoleKind, entry};
 
 const WORLDS: u64 = 200;
 const STEPS: usize = 1_200;
+/// Payload bytes of the largest command.
+const LARGEST: u64 = 130;
 
 /// Names the world that a panic came from.
 struct Named(u64);
@@ -48,6 +50,7 @@ fn storm(seed: u64) {
         live(&mut cluster, &mut dice, step, lost);
         if step % 50 == 0 {
             cluster.check_everything();
+            check_bound(&cluster);
         }
     }
     calm(&mut cluster);
@@ -102,6 +105,18 @@ fn disturb(cluster: &mut Cluster, dice: &mut Dice, trouble: usize) {
     if dice.per_mille(150) {
         cluster.member(id).held = false;
         cluster.pump(id);
+    }
+}
+
+/// The log stays below its bound and one largest entry; no-ops of new leaders are exempt.
+fn check_bound(cluster: &Cluster) {
+    for raft in cluster.members.values().filter_map(|member| member.raft.as_ref()) {
+        let Some(max) = raft.core.config.log_bytes_max else { continue };
+        let (status, log) = (raft.status(), &raft.core.log);
+        let live = (status.snapshot.0 + 1..=status.last.index.0).map(Index);
+        let no_ops = live.filter(|index| log.payload_bytes(*index, *index) == 1).count() as u64;
+        let bytes = status.raft_state_bytes - no_ops * frame_len(1);
+        assert!(bytes < max + frame_len(LARGEST), "{bytes} bytes at a bound of {max}: {status:?}");
     }
 }
 
