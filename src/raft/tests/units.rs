@@ -428,6 +428,18 @@ fn own_snapshots_give_way_to_newer_ones() {
 }
 
 #[test]
+fn an_own_snapshot_that_a_reset_overtook_is_ignored() {
+    let mut raft = follower_of_two(&[1, 1, 1], 1000);
+    let newer = SnapshotId { position: Position::new(9, 2), length: 1, digest: [0; 32] };
+    let membership = Membership { voters: [NodeId(1), NodeId(2)].into() };
+    from_leader(&mut raft, 2, Body::InstallSnapshot { snapshot: newer, membership });
+    // It was being written when the other arrived, and is of a log that is gone.
+    raft.snapshot_published(SnapshotId { position: Position::new(3, 1), length: 1, digest: [0; 32] });
+    let (_, batch) = raft.ready(&NoStore).unwrap().batch.unwrap();
+    assert_eq!(batch.snapshot, Some(SnapshotMark { snapshot: newer, reset: true }));
+}
+
+#[test]
 #[should_panic(expected = "snapshot at 3@1, applied 0")]
 fn a_snapshot_of_what_is_not_applied_is_a_bug_of_the_host() {
     let mut raft = follower_of_two(&[1, 1, 1], 1000);
