@@ -184,6 +184,14 @@ fn whoever_says_nothing_is_closed_and_leaves_its_place() {
 }
 
 #[test]
+fn over_the_bound_of_handshakes_one_waits_and_then_comes_in() {
+    let world = World::new(|plan| plan.limits.handshakes = 2);
+    let _idle: Vec<_> = (0..2).map(|_| world.knock(Some("eve"), CLIENT).unwrap()).collect();
+    assert!(world.knock(Some("eve"), CLIENT).is_ok());
+    assert!(world.server.peers.stats().handshakes_turned_away > 0);
+}
+
+#[test]
 fn half_a_hello_and_a_dribbled_one_are_closed() {
     let world = World::new(|_| {});
     let connection = world.knock(Some("n1"), PEER).unwrap();
