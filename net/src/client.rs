@@ -98,6 +98,7 @@ struct Inner {
 
 impl ClientEndpoint {
     /// An endpoint that shows `identity`: a client's, or a node's that acts as one. Sockets are opened when needed.
+    /// `runtime` has I/O and time enabled.
     ///
     /// # Errors
     /// [`TlsError`] when the identity's parts do not fit together.

@@ -166,6 +166,9 @@ impl Peers {
     /// Listens, starts to dial, and from then on calls `handler` and `clients`. `on_dead` is called once if the
     /// transport stops working, by a panic or a dead socket: the node must stop then, for it no longer hears.
     ///
+    /// `runtime` has I/O and time enabled; dropping it ends the transport as a kill would, without a goodbye. Blocks for
+    /// up to a second while the address is still held by a transport that is just ending.
+    ///
     /// # Errors
     /// [`StartError`]; nothing runs then.
     pub fn start(
