@@ -202,6 +202,25 @@ fn purges_of_several_segments() {
     explore("purges_of_several_segments", &script);
 }
 
+/// A truncation is judged by the snapshot in force where it stands, not by a later one above it.
+#[test]
+fn snapshots_above_a_truncation() {
+    let script = [
+        Append(4, 50),
+        Sync,
+        Overwrite(2),
+        Append(3, 50),
+        Sync,
+        Snapshot(1),
+        Sync,
+        Reopen,
+        Vote,
+        Sync,
+        Reopen,
+    ];
+    explore("snapshots_above_a_truncation", &script);
+}
+
 #[test]
 fn installed_snapshots() {
     let script = [
