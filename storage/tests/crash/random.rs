@@ -42,11 +42,12 @@ fn pick_fault(random: &mut Random) -> Fault {
 }
 
 fn pick_crash(random: &mut Random, fs: &ModelFs) -> ModelFs {
-    match random.below(6) {
+    match random.below(7) {
         0 => fs.kill(),
         1 => fs.kill_and_evict(),
         2 => fs.cut(Cut::LoseAll),
         3 => fs.cut(Cut::KeepAll),
+        4 => fs.cut(Cut::Torn(random.next_u64())),
         _ => fs.cut(Cut::Some(random.next_u64())),
     }
 }
