@@ -10,9 +10,9 @@ use std::time::{Duration, Instant};
 use raftmap::{Clerk, Compared, ConnectOptions, Keys, Page};
 use serde_json::{Value, json};
 
+use super::duration;
 use super::exit::{Exit, Failure, Outcome, chain};
 use super::output::{self, Style};
-use super::duration;
 
 /// A session is given back within this long, or left to expire.
 const CLOSE_MAX: Duration = Duration::from_millis(500);
@@ -52,7 +52,9 @@ impl Cluster {
 
 /// An address as it is typed.
 pub(crate) fn parse_address(text: &str) -> Result<SocketAddr, String> {
-    text.trim().parse().map_err(|_| format!("`{text}` is no address: write IP:PORT, for example 127.0.0.1:7001"))
+    text.trim()
+        .parse()
+        .map_err(|_| format!("`{text}` is no address: write IP:PORT, for example 127.0.0.1:7001"))
 }
 
 /// A clerk for one command, and the time that is left.
@@ -261,9 +263,11 @@ impl Cas {
 
 /// Print the keys that begin with a prefix, in the order of their bytes, with versions and values.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "One line a pair: key, version and value, separated by tabs; control characters and bytes that are \
+#[command(
+    after_help = "One line a pair: key, version and value, separated by tabs; control characters and bytes that are \
                         not UTF-8 are escaped.\nExample: raftmap scan user/ --limit 10\n\
-                        Example: raftmap scan ''      all keys")]
+                        Example: raftmap scan ''      all keys"
+)]
 pub(crate) struct Scan {
     /// What the keys begin with; empty: all of them
     prefix: OsString,
@@ -301,7 +305,9 @@ impl Scan {
             }
         };
         match style {
-            Style::Human if more => output::note("raftmap: there are more: raise --limit, or go on with --after"),
+            Style::Human if more => {
+                output::note("raftmap: there are more: raise --limit, or go on with --after")
+            }
             Style::Human => {}
             Style::Json => output::line(&json!({ "pairs": found, "more": more }).to_string())?,
         }

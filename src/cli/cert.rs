@@ -19,7 +19,9 @@ pub(crate) enum Command {
         out: PathBuf,
     },
     /// Make a node's identity
-    #[command(after_help = "Example: raftmap cert node --cluster secrets/cluster --id 1 --out secrets/node-1")]
+    #[command(
+        after_help = "Example: raftmap cert node --cluster secrets/cluster --id 1 --out secrets/node-1"
+    )]
     Node {
         /// The authority's directory
         #[arg(long, value_name = "DIR")]
@@ -32,7 +34,9 @@ pub(crate) enum Command {
         out: PathBuf,
     },
     /// Make a client's identity
-    #[command(after_help = "Example: raftmap cert client --cluster secrets/cluster --name alice --out secrets/alice")]
+    #[command(
+        after_help = "Example: raftmap cert client --cluster secrets/cluster --name alice --out secrets/alice"
+    )]
     Client {
         /// The authority's directory
         #[arg(long, value_name = "DIR")]

@@ -12,7 +12,9 @@ pub(crate) fn parse(text: &str) -> Result<Duration, String> {
         "m" => 60_000,
         "h" => 3_600_000,
         "" if digits > 0 => return Err(format!("`{text}` has no unit: write {text}ms, {text}s or {text}m")),
-        _ => return Err(format!("`{text}` is no duration: write a whole number with ms, s, m or h behind it")),
+        _ => {
+            return Err(format!("`{text}` is no duration: write a whole number with ms, s, m or h behind it"));
+        }
     };
     if number.is_empty() {
         return Err(format!("`{text}` is no duration: the number is missing, write for example 5s"));
@@ -41,9 +43,14 @@ mod tests {
 
     #[test]
     fn durations_are_read() {
-        for (text, milliseconds) in
-            [("0s", 0), ("500ms", 500), ("2s", 2_000), ("5m", 300_000), ("1h", 3_600_000), ("8760h", 31_536_000_000)]
-        {
+        for (text, milliseconds) in [
+            ("0s", 0),
+            ("500ms", 500),
+            ("2s", 2_000),
+            ("5m", 300_000),
+            ("1h", 3_600_000),
+            ("8760h", 31_536_000_000),
+        ] {
             assert_eq!(parse(text), Ok(Duration::from_millis(milliseconds)), "{text}");
         }
     }

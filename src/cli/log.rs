@@ -14,16 +14,20 @@ use super::output::Style;
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Command {
     /// Check segments and snapshots as `serve` would, and change nothing
-    #[command(after_help = "Exit codes: 0 sound (bytes behind the end that were never acknowledged are sound), 1 damaged, and \
-                            where, 5 in use, or not to be read.\nExample: raftmap log verify --dir data/1")]
+    #[command(
+        after_help = "Exit codes: 0 sound (bytes behind the end that were never acknowledged are sound), 1 damaged, and \
+                            where, 5 in use, or not to be read.\nExample: raftmap log verify --dir data/1"
+    )]
     Verify {
         /// The node's directory
         #[arg(long, value_name = "DIR")]
         dir: PathBuf,
     },
     /// Print every frame of every segment
-    #[command(after_help = "One line a frame: segment:offset, kind, index@term, payload bytes, what it knew to be durable.\n\
-                            Example: raftmap log dump --dir data/1")]
+    #[command(
+        after_help = "One line a frame: segment:offset, kind, index@term, payload bytes, what it knew to be durable.\n\
+                            Example: raftmap log dump --dir data/1"
+    )]
     Dump {
         /// The node's directory
         #[arg(long, value_name = "DIR")]
@@ -120,7 +124,9 @@ fn dump(dir: &Path, style: Style) -> Outcome {
         if failed.is_none() {
             let written = match style {
                 Style::Human => writeln!(out, "{}", line_words(&line)),
-                Style::Json => write!(out, "{}{}", if first { "{\"lines\":[" } else { "," }, line_json(&line)),
+                Style::Json => {
+                    write!(out, "{}{}", if first { "{\"lines\":[" } else { "," }, line_json(&line))
+                }
             };
             first = false;
             failed = written.err();
@@ -152,7 +158,9 @@ fn line_words(line: &DumpLine) -> String {
 
 fn line_json(line: &DumpLine) -> Value {
     match line {
-        DumpLine::Segment { path, id, capacity } => json!({ "segment": id, "path": path, "capacity": capacity }),
+        DumpLine::Segment { path, id, capacity } => {
+            json!({ "segment": id, "path": path, "capacity": capacity })
+        }
         DumpLine::Frame { at, kind, position, payload_len, durable } => json!({
             "at": at.to_string(),
             "kind": kind,

@@ -21,7 +21,11 @@ pub(crate) enum Style {
 
 impl Style {
     /// Prints a result in this style. Only the chosen one is made.
-    pub(crate) fn print(self, human: impl FnOnce() -> String, json: impl FnOnce() -> Value) -> io::Result<()> {
+    pub(crate) fn print(
+        self,
+        human: impl FnOnce() -> String,
+        json: impl FnOnce() -> Value,
+    ) -> io::Result<()> {
         match self {
             Self::Human => line(&human()),
             Self::Json => line(&json().to_string()),
@@ -97,7 +101,8 @@ pub(crate) fn table(heading: &[&str], rows: &[Vec<String>], left: usize) -> Stri
         })
         .collect();
     let heading: Vec<String> = heading.iter().map(|title| (*title).to_owned()).collect();
-    let lines: Vec<String> = [&heading].into_iter().chain(rows).map(|row| align(row, &widths, left)).collect();
+    let lines: Vec<String> =
+        [&heading].into_iter().chain(rows).map(|row| align(row, &widths, left)).collect();
     lines.join("\n")
 }
 
@@ -129,7 +134,8 @@ mod tests {
 
     #[test]
     fn columns_are_aligned() {
-        let rows = vec![vec!["1".into(), "leader".into(), "1200".into()], vec!["2".into(), "-".into(), "7".into()]];
+        let rows =
+            vec![vec!["1".into(), "leader".into(), "1200".into()], vec!["2".into(), "-".into(), "7".into()]];
         let expected = "id  role    last\n1   leader  1200\n2   -          7";
         assert_eq!(table(&["id", "role", "last"], &rows, 2), expected);
     }

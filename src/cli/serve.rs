@@ -19,10 +19,12 @@ const READY_WAIT: Duration = Duration::from_secs(10);
 
 /// Run a node.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Exit codes: 0 stopped by SIGTERM or SIGINT (within 2 s, every pending call answered), 2 the configuration \
+#[command(
+    after_help = "Exit codes: 0 stopped by SIGTERM or SIGINT (within 2 s, every pending call answered), 2 the configuration \
                         is wrong, 4 the network refuses, 5 the storage refuses or is in use.\n\
                         Example: raftmap serve --id 1 --dir data/1 --listen 127.0.0.1:7001 \
-                        --peers 1=127.0.0.1:7001,2=127.0.0.1:7002,3=127.0.0.1:7003")]
+                        --peers 1=127.0.0.1:7001,2=127.0.0.1:7002,3=127.0.0.1:7003"
+)]
 pub(crate) struct Args {
     /// This member's id, never given to another machine or directory
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
@@ -127,7 +129,9 @@ pub(crate) async fn run(args: Args) -> Outcome {
         Ok(Err(fault)) => Err(stopped(Some(fault))),
         Err(_) => {
             // What is acknowledged is on disk; ending here is what SIGKILL would do.
-            output::note(&format!("raftmap: node {id} does not come to an end within {STOP_MAX:?} and is cut off"));
+            output::note(&format!(
+                "raftmap: node {id} does not come to an end within {STOP_MAX:?} and is cut off"
+            ));
             Ok(Exit::Done)
         }
     }
@@ -200,7 +204,10 @@ mod tests {
     fn what_is_not_said_has_the_library_s_default() {
         let (said, default) =
             (config("").expect("sound"), NodeConfig::new(1, "d", ([127, 0, 0, 1], 7001).into()));
-        assert_eq!((said.max_raft_state, said.timing, said.limits), (default.max_raft_state, default.timing, default.limits));
+        assert_eq!(
+            (said.max_raft_state, said.timing, said.limits),
+            (default.max_raft_state, default.timing, default.limits)
+        );
         assert_eq!(config("--max-raft-state never").expect("sound").max_raft_state, None);
     }
 

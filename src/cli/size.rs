@@ -9,7 +9,11 @@ pub(crate) fn parse(text: &str) -> Result<u64, String> {
         "KiB" => 1 << 10,
         "MiB" => 1 << 20,
         "GiB" => 1 << 30,
-        _ => return Err(format!("`{text}` is no size: write a number, alone or with KiB, MiB or GiB behind it")),
+        _ => {
+            return Err(format!(
+                "`{text}` is no size: write a number, alone or with KiB, MiB or GiB behind it"
+            ));
+        }
     };
     if number.is_empty() {
         return Err(format!("`{text}` is no size: the number is missing, write for example 64MiB"));
@@ -97,7 +101,9 @@ mod tests {
 
     #[test]
     fn sizes_are_shown_as_they_would_be_typed() {
-        for (bytes, text) in [(0, "0B"), (1_023, "1023B"), (1_024, "1KiB"), (1_536, "1.5KiB"), (64 << 20, "64MiB")] {
+        for (bytes, text) in
+            [(0, "0B"), (1_023, "1023B"), (1_024, "1KiB"), (1_536, "1.5KiB"), (64 << 20, "64MiB")]
+        {
             assert_eq!(show(bytes), text);
         }
     }

@@ -12,9 +12,11 @@ use super::size;
 
 /// Show how the nodes are.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "One row a server; a server that does not answer has a row that says so. `trails` is how many \
+#[command(
+    after_help = "One row a server; a server that does not answer has a row that says so. `trails` is how many \
                         entries are on the leader's log and not yet on this node's disk.\n\
-                        Exit code 0 where at least one server answered, 4 where none did.")]
+                        Exit code 0 where at least one server answered, 4 where none did."
+)]
 pub(crate) struct Args {
     #[command(flatten)]
     cluster: Cluster,
@@ -42,7 +44,9 @@ pub(crate) async fn run(args: Args, style: Style) -> Outcome {
         rows.push(row.await.map_err(|error| Failure::not_done(format!("cannot ask: {error}")))?);
     }
     style.print(|| table(&rows), || object(&rows))?;
-    for (address, error) in rows.iter().filter_map(|row| row.answer.as_ref().err().map(|error| (row.address, error))) {
+    for (address, error) in
+        rows.iter().filter_map(|row| row.answer.as_ref().err().map(|error| (row.address, error)))
+    {
         output::note(&format!("raftmap: {address}: {error}"));
     }
     Ok(if rows.iter().any(|row| row.answer.is_ok()) { Exit::Done } else { Exit::NotDone })
@@ -63,8 +67,19 @@ fn answered(rows: &[Row]) -> impl Iterator<Item = &NodeStatus> {
 }
 
 const HEADING: [&str; 13] = [
-    "id", "address", "role", "term", "last", "committed", "applied", "raft state", "disk", "snapshot", "fsync p50",
-    "fsync p99", "trails",
+    "id",
+    "address",
+    "role",
+    "term",
+    "last",
+    "committed",
+    "applied",
+    "raft state",
+    "disk",
+    "snapshot",
+    "fsync p50",
+    "fsync p99",
+    "trails",
 ];
 
 fn table(rows: &[Row]) -> String {
@@ -187,7 +202,10 @@ mod tests {
         let lines: Vec<&str> = table.lines().collect();
         assert_eq!(lines.len(), 4, "{table}");
         assert!(lines[1].contains("127.0.0.1:7001") && lines[1].ends_with(" 0"), "{table}");
-        assert!(lines[2].contains("2KiB") && lines[2].contains("3MiB") && lines[2].ends_with("400us      20"), "{table}");
+        assert!(
+            lines[2].contains("2KiB") && lines[2].contains("3MiB") && lines[2].ends_with("400us      20"),
+            "{table}"
+        );
         assert!(lines[3].starts_with("?   127.0.0.1:7003  unreachable"), "{table}");
     }
 

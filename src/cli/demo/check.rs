@@ -188,7 +188,9 @@ fn check_tokens(key: Key, parts: &Parts, sent: &BTreeMap<Token, &Write>, finding
 fn check_log_order(key: Key, parts: &Parts, sent: &BTreeMap<Token, &Write>, findings: &mut Findings) {
     let (mut latest_invoked, mut highest_version) = (0, 0);
     for (place, token) in (1..).zip(parts.order.iter().map(|(token, _)| token)) {
-        let Some(write) = sent.get(token).filter(|_| parts.places.get(token) == Some(&place)) else { continue };
+        let Some(write) = sent.get(token).filter(|_| parts.places.get(token) == Some(&place)) else {
+            continue;
+        };
         if let Outcome::Acked { version } = write.outcome {
             if write.returned < latest_invoked || version <= highest_version {
                 findings.note(Kind::Reordered, || format!("{token} at place {place} of {key}"));
@@ -228,7 +230,8 @@ fn check_log_reads(
             findings.note(Kind::StaleRead, || format!("{place} tokens of {key}, {least} were known before"));
         }
         if ceiling.invoked_up_to(place) > read.returned {
-            findings.note(Kind::NeverSent, || format!("{place} tokens of {key}, read before the last was sent"));
+            findings
+                .note(Kind::NeverSent, || format!("{place} tokens of {key}, read before the last was sent"));
         }
         check_log_version(key, parts, sent, read, place, findings);
     }
@@ -243,8 +246,10 @@ fn check_log_version(
     place: u64,
     findings: &mut Findings,
 ) {
-    let token = place.checked_sub(1).and_then(|before| parts.order.get(before as usize)).map(|(token, _)| token);
-    if let Some(Outcome::Acked { version }) = token.and_then(|token| sent.get(token)).map(|write| write.outcome)
+    let token =
+        place.checked_sub(1).and_then(|before| parts.order.get(before as usize)).map(|(token, _)| token);
+    if let Some(Outcome::Acked { version }) =
+        token.and_then(|token| sent.get(token)).map(|write| write.outcome)
         && version != read.seen.version
     {
         let found = read.seen.version;
@@ -290,13 +295,15 @@ fn check_register(key: Key, writes: &[&Write], reads: &[&Read], last: &Last, fin
         versions.learn(key, write.token, version, findings);
     }
     let steps = acked().map(|(write, version)| (write.returned, version));
-    let floor = Floor::new(steps.chain(reads.iter().map(|read| (read.returned, read.seen.version))).collect());
+    let floor =
+        Floor::new(steps.chain(reads.iter().map(|read| (read.returned, read.seen.version))).collect());
     for read in reads.iter().copied().chain([&final_read]) {
         check_register_value(key, &sent, read, &mut versions, findings);
         let least = floor.at(read.invoked);
         if read.seen.version < least {
             let kind = if read.invoked == Moment::MAX { Kind::Lost } else { Kind::StaleRead };
-            findings.note(kind, || format!("{key} at version {}, {least} was known before", read.seen.version));
+            findings
+                .note(kind, || format!("{key} at version {}, {least} was known before", read.seen.version));
         }
     }
     for (write, version) in acked() {
@@ -308,9 +315,9 @@ fn check_register(key: Key, writes: &[&Write], reads: &[&Read], last: &Last, fin
 
 /// The value after the run is one more read, after everything else.
 fn final_read(key: Key, last: &Last) -> Read {
-    let seen = last.as_ref().map_or(super::history::Seen::ABSENT, |(version, value)| {
-        super::history::Seen::of(*version, value)
-    });
+    let seen = last
+        .as_ref()
+        .map_or(super::history::Seen::ABSENT, |(version, value)| super::history::Seen::of(*version, value));
     Read { key, invoked: Moment::MAX, returned: Moment::MAX, seen }
 }
 

@@ -281,7 +281,12 @@ fn deeds(random: &mut Random) -> Vec<Deed> {
             let returned = point + random.below(40);
             let key = *random.pick(&keys).expect("there are four");
             let is_write = random.below(5) < 3;
-            deeds.push(Deed { key, is_write, times: [now, point, returned], token: Token { client, number } });
+            deeds.push(Deed {
+                key,
+                is_write,
+                times: [now, point, returned],
+                token: Token { client, number },
+            });
             now = returned + random.below(10);
         }
     }

@@ -62,7 +62,8 @@ impl Board {
 
     /// The part of a log to append `bytes` to.
     fn append_to(&self, log: u16, bytes: u64) -> Key {
-        let before = self.logs.get(usize::from(log)).map_or(0, |sent| sent.fetch_add(bytes, Ordering::Relaxed));
+        let before =
+            self.logs.get(usize::from(log)).map_or(0, |sent| sent.fetch_add(bytes, Ordering::Relaxed));
         part_at(log, before)
     }
 

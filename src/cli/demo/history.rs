@@ -178,7 +178,9 @@ mod tests {
             assert_eq!(Token::parse(text.as_bytes()), Some((token, text.len())));
             assert_eq!(Token::parse(format!("{text}c1-000001;").as_bytes()), Some((token, text.len())));
         }
-        for text in ["", "c1-000001", "c1-1;", "1-000001;", "c1-00x001;", "c+1-000001;", "c99999-000001;", ";"] {
+        for text in
+            ["", "c1-000001", "c1-1;", "1-000001;", "c1-00x001;", "c+1-000001;", "c99999-000001;", ";"]
+        {
             assert_eq!(Token::parse(text.as_bytes()), None, "{text}");
         }
     }

@@ -102,7 +102,9 @@ impl Killer<'_> {
                 *self.restarts += 1;
                 let (down, back) = (started - killed, started.elapsed());
                 let (down, back) = (down.as_millis(), back.as_millis());
-                self.view.tell(&format!("restarted node {node} after {down} ms; it has caught up {back} ms later"));
+                self.view.tell(&format!(
+                    "restarted node {node} after {down} ms; it has caught up {back} ms later"
+                ));
                 return Ok(());
             }
             sleep(POLL).await;

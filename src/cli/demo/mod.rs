@@ -39,13 +39,15 @@ const OVERTIME: Duration = Duration::from_secs(28);
 
 /// Run three nodes, kill them under load, and check that nothing is lost or counted twice.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Clients append unique tokens to shared keys, and put and get others. Every interval a random node gets SIGKILL, \
+#[command(
+    after_help = "Clients append unique tokens to shared keys, and put and get others. Every interval a random node gets SIGKILL, \
                         the leader at least every other time, and is restarted; never two are down at once. Then it is checked: \
                         every acknowledged write is there exactly once, in an order that respects real time; nothing that was \
                         never sent; every read saw what had been acknowledged before it began; all replicas are equal.\n\
                         It ends within --seconds + 30 s. Exit code 0: all is well and a leader was killed; 1: not, and the nodes' \
                         data is kept.\n\
-                        Examples:\n  raftmap demo\n  raftmap demo --seconds 60 --clients 16 --kill-every 1s --json")]
+                        Examples:\n  raftmap demo\n  raftmap demo --seconds 60 --clients 16 --kill-every 1s --json"
+)]
 pub(crate) struct Args {
     /// Nodes
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=9))]
@@ -118,7 +120,9 @@ impl Place {
         // Tokens of an older run would be taken for ones that nobody sent.
         match is_empty(dir) {
             Ok(true) => Ok(Self::Given(dir.to_owned())),
-            Ok(false) => Err(Failure::usage(format!("{} is not empty: name an empty directory", dir.display()))),
+            Ok(false) => {
+                Err(Failure::usage(format!("{} is not empty: name an empty directory", dir.display())))
+            }
             Err(error) => Err(Failure::not_done(format!("cannot use {}: {error}", dir.display()))),
         }
     }

@@ -54,7 +54,8 @@ impl Nodes {
             members.insert(id, Member { address, child: None });
             reserved.push(held);
         }
-        let peers: Vec<String> = members.iter().map(|(id, member)| format!("{id}={}", member.address)).collect();
+        let peers: Vec<String> =
+            members.iter().map(|(id, member)| format!("{id}={}", member.address)).collect();
         Ok(Self { dir: dir.to_owned(), peers: peers.join(","), members, _reserved: reserved })
     }
 

@@ -76,8 +76,10 @@ mod tests {
     fn the_leader_is_hit_at_least_every_other_time() {
         for seed in 0..50 {
             let mut plan = plan(seed);
-            let leads: Vec<bool> =
-                (0..100).filter_map(|round| plan.next(Some(round % 3 + 1))).map(|victim| victim.leads).collect();
+            let leads: Vec<bool> = (0..100)
+                .filter_map(|round| plan.next(Some(round % 3 + 1)))
+                .map(|victim| victim.leads)
+                .collect();
             assert!(leads.windows(2).all(|pair| pair[0] || pair[1]), "seed {seed}: {leads:?}");
             assert!(!leads.iter().all(|leads| *leads), "seed {seed}: followers are killed too");
         }

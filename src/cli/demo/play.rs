@@ -46,8 +46,7 @@ pub(super) struct Play {
 impl Play {
     /// A run that has not begun.
     pub(super) fn new(args: &Args, seed: u64, dir: &Path) -> Self {
-        let report =
-            Report { seed, nodes: args.nodes, clients: args.clients.into(), ..Report::default() };
+        let report = Report { seed, nodes: args.nodes, clients: args.clients.into(), ..Report::default() };
         Self {
             dir: dir.to_owned(),
             load: Duration::from_secs(args.seconds),
@@ -98,7 +97,11 @@ impl Play {
 
     async fn start(&mut self) -> Result<(), String> {
         let count = self.report.nodes;
-        self.view.tell(&format!("starting {count} nodes in {} (seed {})", self.dir.display(), self.report.seed));
+        self.view.tell(&format!(
+            "starting {count} nodes in {} (seed {})",
+            self.dir.display(),
+            self.report.seed
+        ));
         let mut nodes = Nodes::new(&self.dir, count).map_err(|error| format!("cannot start: {error}"))?;
         for id in nodes.ids() {
             nodes.start(id).map_err(|error| format!("cannot start node {id}: {error}"))?;
@@ -169,7 +172,8 @@ impl Play {
         let keys = report::keys(history);
         self.view.tell(&format!("reading {} keys", keys.len()));
         let addresses = self.running()?.addresses();
-        let clerk = Clerk::connect(&addresses, &ConnectOptions::default()).map_err(|error| error.to_string())?;
+        let clerk =
+            Clerk::connect(&addresses, &ConnectOptions::default()).map_err(|error| error.to_string())?;
         let end = Instant::now() + READ_MAX;
         let mut last = BTreeMap::new();
         for key in keys {
@@ -197,7 +201,8 @@ impl Play {
             }
             sleep(POLL).await;
         }
-        let applied: Vec<String> = digests.iter().map(|(id, (index, _))| format!("node {id} at {index}")).collect();
+        let applied: Vec<String> =
+            digests.iter().map(|(id, (index, _))| format!("node {id} at {index}")).collect();
         Err(format!("the replicas did not come to one index within {EQUAL_MAX:?}: {}", applied.join(", ")))
     }
 

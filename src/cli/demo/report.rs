@@ -143,7 +143,10 @@ impl Report {
         match (median(&self.failovers), self.failovers.iter().max()) {
             (Some(median), Some(most)) => {
                 let (median, most) = (milliseconds(median), milliseconds(*most));
-                writeln!(text, "failover    median {median} ms, longest {most} ms, to the next acknowledged write")?;
+                writeln!(
+                    text,
+                    "failover    median {median} ms, longest {most} ms, to the next acknowledged write"
+                )?;
             }
             _ => writeln!(text, "failover    none was seen")?,
         }
@@ -151,7 +154,12 @@ impl Report {
             Some(found) => writeln!(
                 text,
                 "checked     {} lost, {} doubled, {} reordered, {} never sent, {} stale reads, {} torn reads",
-                found.lost, found.doubled, found.reordered, found.never_sent, found.stale_reads, found.torn_reads
+                found.lost,
+                found.doubled,
+                found.reordered,
+                found.never_sent,
+                found.stale_reads,
+                found.torn_reads
             ),
             None => writeln!(text, "checked     no: the run did not get that far"),
         }?;
@@ -186,11 +194,14 @@ impl Report {
 fn failovers(kills: &[Kill], history: &History) -> Vec<Duration> {
     let acked = |outcome| matches!(outcome, Outcome::Acked { .. });
     let next = |kill: &Kill| {
-        let writes = history.writes.iter().filter(|write| write.invoked >= kill.after && acked(write.outcome));
+        let writes =
+            history.writes.iter().filter(|write| write.invoked >= kill.after && acked(write.outcome));
         writes.map(|write| write.returned).min()
     };
     let leaders = kills.iter().filter(|kill| kill.led);
-    leaders.filter_map(|kill| next(kill).map(|at| Duration::from_nanos(at.saturating_sub(kill.before)))).collect()
+    leaders
+        .filter_map(|kill| next(kill).map(|at| Duration::from_nanos(at.saturating_sub(kill.before))))
+        .collect()
 }
 
 /// The middle one; of an even number the later of the two.
@@ -289,8 +300,21 @@ mod tests {
     fn the_json_has_what_was_promised() {
         let json = sound().json();
         for name in [
-            "acked", "unknown", "lost", "doubled", "stale_reads", "kills", "leader_kills", "restarts",
-            "failover_p50_ms", "failover_max_ms", "seed", "reordered", "never_sent", "digests_equal", "ops_per_s",
+            "acked",
+            "unknown",
+            "lost",
+            "doubled",
+            "stale_reads",
+            "kills",
+            "leader_kills",
+            "restarts",
+            "failover_p50_ms",
+            "failover_max_ms",
+            "seed",
+            "reordered",
+            "never_sent",
+            "digests_equal",
+            "ops_per_s",
         ] {
             assert!(json.get(name).is_some(), "{name}");
         }
@@ -314,6 +338,9 @@ mod tests {
         });
         assert_eq!((report.acked, report.unknown, report.not_done, report.reads), (2, 1, 1, 0));
         assert_eq!(report.failovers, [Duration::from_millis(3)]);
-        assert!(report.to_string().starts_with("writes      2 acknowledged, 1 unknown, 1 refused\n"), "{report}");
+        assert!(
+            report.to_string().starts_with("writes      2 acknowledged, 1 unknown, 1 refused\n"),
+            "{report}"
+        );
     }
 }
