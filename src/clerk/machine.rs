@@ -15,8 +15,12 @@ use crate::wire::client::{Answer, Ask, Query, Refusal, Request, Response};
 
 /// How long a connection attempt may stay alone before the next server is tried beside it.
 const STAGGER: Duration = Duration::from_millis(100);
-/// How long a sent request may stay without an answer before another server is asked.
+/// How long a server with a request may say nothing at all before another one is asked.
+const SILENCE: Duration = Duration::from_millis(300);
+/// How long a request may stay without an answer at a server that answers others.
 const ATTEMPT: Duration = Duration::from_millis(1_000);
+/// How long nobody's word that it leads brings a silent server back, unless it speaks.
+const SUSPICION: Duration = Duration::from_millis(1_000);
 /// Pause before asking again where nobody knows a leader.
 const NO_LEADER_PAUSE: Duration = Duration::from_millis(25);
 /// Pauses before asking again where the leader is at a limit: doubled from the first to the last.
@@ -75,7 +79,7 @@ enum State {
     /// Waits for the session to be opened or its window to move.
     Blocked,
     /// Asked, waiting for the answer.
-    Sent { server: ServerId, at: Duration },
+    Sent { server: ServerId, at: Duration, check: Duration },
     /// Ended as unknown, kept for `resume`.
     Parked,
 }
@@ -97,6 +101,24 @@ struct Call {
 struct Server {
     address: Option<SocketAddr>,
     link: Link,
+    /// When it last answered anything.
+    heard: Duration,
+    /// It was silent; until then it is not believed to lead.
+    suspect_until: Duration,
+}
+
+impl Server {
+    fn new(address: Option<SocketAddr>) -> Self {
+        let link = match address {
+            Some(_) => Link::Down { retry_at: Duration::ZERO },
+            None => Link::Up,
+        };
+        Self { address, link, heard: Duration::ZERO, suspect_until: Duration::ZERO }
+    }
+
+    fn is_silent(&self, now: Duration, since: Duration) -> bool {
+        since.max(self.heard) + SILENCE <= now
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -136,11 +158,7 @@ pub struct Machine {
 impl Machine {
     /// Knows these servers. `None` is the node in this process, always connected.
     pub fn new(servers: Vec<Option<SocketAddr>>, window: u64) -> Self {
-        let down = Link::Down { retry_at: Duration::ZERO };
-        let servers = servers
-            .into_iter()
-            .map(|address| Server { address, link: if address.is_none() { Link::Up } else { down } })
-            .collect();
+        let servers = servers.into_iter().map(Server::new).collect();
         Self {
             servers,
             current: 0,
@@ -177,7 +195,7 @@ impl Machine {
         });
         let link = if unserved && !self.current_is_up() { links.filter(to_come).min() } else { None };
         let opening = match self.opening {
-            Some((_, _, at)) => Some(at + ATTEMPT),
+            Some((_, _, at)) => Some(at + SILENCE),
             None => Some(self.open_not_before).filter(to_come).filter(|_| !self.blocked.is_empty()),
         };
         [call, link, opening].into_iter().flatten().min()
@@ -262,14 +280,16 @@ impl Machine {
 
     /// Time has passed.
     pub fn tick(&mut self, now: Duration) {
+        self.now = self.now.max(now);
         while let Some((at, id)) = self.timers.first().copied().filter(|(at, _)| *at <= now) {
             self.timers.remove(&(at, id));
             self.timer(now, id);
         }
         if let Some((_, server, at)) = self.opening
-            && at + ATTEMPT <= now
+            && at + SILENCE <= now
         {
             self.opening = None;
+            self.suspect(now, server);
             self.leave(server);
         }
         self.pump(now);
@@ -282,13 +302,25 @@ impl Machine {
         }
         match call.state {
             State::Pausing(_) => self.make_ready(id),
-            State::Sent { server, .. } => {
-                call.doubtful = true;
-                self.leave(server);
-                self.make_ready(id);
-            }
+            State::Sent { server, at, .. } => self.check_attempt(now, id, server, at),
             State::Ready | State::Blocked | State::Parked => self.arm(id),
         }
+    }
+
+    /// A server that answers others is given time; one that says nothing is left.
+    fn check_attempt(&mut self, now: Duration, id: CallId, server: ServerId, at: Duration) {
+        let Some(found) = self.servers.get(server.0) else { return };
+        if found.is_silent(now, at) {
+            self.suspect(now, server);
+        } else if now < at + ATTEMPT {
+            let check = (found.heard.max(at) + SILENCE).min(at + ATTEMPT);
+            return self.set_state(id, State::Sent { server, at, check });
+        }
+        if let Some(call) = self.calls.get_mut(&id) {
+            call.doubtful = true;
+        }
+        self.leave(server);
+        self.make_ready(id);
     }
 
     fn give_up(&mut self, id: CallId) {
@@ -368,10 +400,23 @@ impl Machine {
         self.pump(now);
     }
 
-    /// Turns to the next server, if this one is the current one.
+    fn suspect(&mut self, now: Duration, server: ServerId) {
+        if let Some(server) = self.servers.get_mut(server.0) {
+            server.suspect_until = now + SUSPICION;
+        }
+    }
+
+    fn is_suspect(&self, server: usize) -> bool {
+        self.servers.get(server).is_some_and(|server| server.suspect_until > self.now)
+    }
+
+    /// Turns to the next server, if this one is the current one; to one that was not silent, if there is one.
     fn leave(&mut self, server: ServerId) {
         if self.current == server.0 {
-            self.current = (self.current + 1) % self.servers.len().max(1);
+            let count = self.servers.len().max(1);
+            let mut others = (1..=count).map(|step| (server.0 + step) % count);
+            let next = (server.0 + 1) % count;
+            self.current = others.find(|other| !self.is_suspect(*other)).unwrap_or(next);
         }
     }
 
@@ -491,7 +536,7 @@ impl Machine {
         call.attempts.push(request);
         let server = ServerId(self.current);
         self.requests.insert(request, id);
-        self.set_state(id, State::Sent { server, at: now });
+        self.set_state(id, State::Sent { server, at: now, check: now + SILENCE });
         self.outputs.push(Output::Send(server, Request { id: request, body }));
     }
 
@@ -515,6 +560,11 @@ impl Machine {
 
     /// A server answered.
     pub fn response(&mut self, now: Duration, server: ServerId, response: Response) {
+        self.now = self.now.max(now);
+        if let Some(found) = self.servers.get_mut(server.0) {
+            found.heard = now;
+            found.suspect_until = Duration::ZERO;
+        }
         if self.opening.is_some_and(|(id, _, _)| id == response.id) {
             self.opening = None;
             self.opened(now, server, response.body);
@@ -586,11 +636,10 @@ impl Machine {
         if let Refusal::NotLeader { leader: Some((_, address)) } = refusal {
             let known = self.servers.iter().position(|server| server.address == Some(*address));
             let at = known.unwrap_or_else(|| {
-                let link = Link::Down { retry_at: Duration::ZERO };
-                self.servers.push(Server { address: Some(*address), link });
+                self.servers.push(Server::new(Some(*address)));
                 self.servers.len() - 1
             });
-            if at != server.0 {
+            if at != server.0 && !self.is_suspect(at) {
                 self.current = at;
                 // A leader that cannot be reached right now is not asked in a circle.
                 return matches!(self.servers.get(at)?.link, Link::Down { retry_at } if retry_at > Duration::ZERO)
@@ -638,7 +687,7 @@ impl Call {
     fn timer(&self) -> Duration {
         match self.state {
             State::Pausing(until) => until.min(self.deadline),
-            State::Sent { at, .. } => (at + ATTEMPT).min(self.deadline),
+            State::Sent { check, .. } => check.min(self.deadline),
             State::Ready | State::Blocked | State::Parked => self.deadline,
         }
     }

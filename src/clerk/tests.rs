@@ -128,13 +128,42 @@ fn a_lost_connection_asks_the_next_server_under_the_same_number() {
 #[test]
 fn silence_leaves_a_leader_that_is_cut_off_and_a_late_answer_still_counts() {
     let mut machine = connected();
-    let call = machine.write(ms(0), ms(5_000), put("x"));
+    let call = machine.write(ms(10), ms(5_000), put("x"));
     let first = sent(&mut machine, A);
     let wake = machine.wake_at().expect("an attempt is timed");
     machine.tick(wake);
     assert_eq!(machine.outputs(), vec![Output::Connect(B)]);
     done(&mut machine, 2_000, A, first.id);
     assert_eq!(ended(&mut machine, call), Ending::Done(written()));
+}
+
+#[test]
+fn a_silent_leader_is_not_returned_to_on_the_word_of_others() {
+    let mut machine = connected();
+    machine.link_up(ms(5), B);
+    machine.write(ms(10), ms(5_000), put("x"));
+    sent(&mut machine, A);
+    machine.tick(ms(310));
+    let second = sent(&mut machine, B);
+    let old = Some((NodeId(1), address(1)));
+    respond(&mut machine, 311, B, second.id, Err(Refusal::NotLeader { leader: old }));
+    machine.tick(ms(340));
+    assert_eq!(machine.outputs(), vec![Output::Connect(ServerId(2))], "A was silent, B does not lead");
+}
+
+#[test]
+fn a_slow_leader_that_answers_others_is_given_time() {
+    let mut machine = connected();
+    machine.write(ms(10), ms(5_000), put("slow"));
+    sent(&mut machine, A);
+    machine.write(ms(200), ms(5_000), put("quick"));
+    let quick = sent(&mut machine, A);
+    done(&mut machine, 300, A, quick.id);
+    machine.outputs();
+    machine.tick(ms(310));
+    assert!(machine.outputs().is_empty(), "A has answered within the last 300 ms");
+    machine.tick(ms(600));
+    assert_eq!(machine.outputs(), vec![Output::Connect(B)]);
 }
 
 #[test]

@@ -29,6 +29,7 @@ mod disk;
 pub mod entry;
 mod error;
 mod follower;
+mod hearing;
 mod leader;
 mod log;
 pub mod message;
@@ -54,7 +55,6 @@ use self::candidate::Campaign;
 use self::core::Core;
 use self::follower::Follower;
 use self::leader::Leader;
-
 use self::timer::Timer;
 
 /// Entries that are no longer on the heap, read back from disk.
@@ -320,7 +320,7 @@ impl Raft {
     }
 }
 
-/// Terms (Raft paper 5.1) and roles.
+/// Roles.
 impl Raft {
     /// The one door from role to role.
     fn become_next(&mut self, mut next: Next) {
@@ -362,180 +362,6 @@ impl Raft {
             }
             Role::PreCandidate(_) | Role::Candidate(_) => {}
             Role::Leader(leader) => self.core.ready.reads_failed.extend(leader.abandon_reads()),
-        }
-        Next::Stay
-    }
-
-    /// Whether a message of a higher term makes it ours. Questions about a term that may never be do not, nor does a
-    /// vote for somebody else while we hear a leader or are one (thesis 4.2.3).
-    fn adopts(&self, term: Term, body: &Body) -> bool {
-        match body {
-            Body::PreVote { .. } | Body::PreVoteReply { granted: true } => false,
-            Body::Vote { transfer, .. } => *transfer || !self.hears_leader(),
-            Body::PreVoteReply { granted: false }
-            | Body::VoteReply { .. }
-            | Body::Append { .. }
-            | Body::AppendReply(_)
-            | Body::Heartbeat { .. }
-            | Body::HeartbeatReply { .. }
-            | Body::InstallSnapshot { .. }
-            | Body::TimeoutNow => term > self.core.term(),
-        }
-    }
-
-    fn hears_leader(&self) -> bool {
-        match &self.role {
-            Role::Follower(follower) => follower.hears_leader(&self.core),
-            Role::PreCandidate(_) | Role::Candidate(_) => false,
-            Role::Leader(_) => true, // its quorum is checked; once lost, it is no leader
-        }
-    }
-
-    /// A message of a term that is over. Its sender learns our term from the answer, or a leader that everybody has left,
-    /// and a member whose term nobody shares, would never find back.
-    fn answer_the_past(&mut self, from: NodeId, body: &Body) {
-        let core = &mut self.core;
-        match body {
-            Body::PreVote { .. } => core.send(from, Body::PreVoteReply { granted: false }),
-            Body::Vote { .. } => core.send(from, Body::VoteReply { granted: false }),
-            Body::Append { prev, .. } => {
-                let last = core.log.last().index;
-                let outcome = AppendOutcome::Rejected { prev: prev.index, last, conflict: None };
-                core.send(from, Body::AppendReply(outcome));
-            }
-            Body::Heartbeat { .. } => {
-                let stuck = core.is_stuck();
-                core.send(from, Body::HeartbeatReply { round: 0, stuck });
-            }
-            Body::PreVoteReply { .. }
-            | Body::VoteReply { .. }
-            | Body::AppendReply(_)
-            | Body::HeartbeatReply { .. }
-            | Body::InstallSnapshot { .. }
-            | Body::TimeoutNow => {}
-        }
-    }
-}
-
-/// Who hears what. All that arrives here is of our term, except for votes that we would not move for.
-impl Raft {
-    fn hear(&mut self, from: NodeId, term: Term, body: Body) -> Next {
-        match body {
-            Body::PreVote { last } => self.on_pre_vote(from, term, last),
-            Body::PreVoteReply { granted } => self.on_pre_vote_reply(from, term, granted),
-            Body::Vote { last, transfer: _ } => self.on_vote(from, term, last),
-            Body::VoteReply { granted } => match &mut self.role {
-                Role::Candidate(campaign) => campaign.on_answer(&self.core, from, granted, Next::Lead),
-                Role::Follower(_) | Role::PreCandidate(_) | Role::Leader(_) => Next::Stay,
-            },
-            Body::Append { prev, commit, entries } => {
-                if let Some((follower, core)) = self.heard_leader(from) {
-                    follower.on_append(core, from, prev, commit, entries);
-                }
-                Next::Stay
-            }
-            Body::Heartbeat { commit, round } => {
-                if let Some((follower, core)) = self.heard_leader(from) {
-                    follower.on_heartbeat(core, from, commit, round);
-                }
-                Next::Stay
-            }
-            Body::InstallSnapshot { snapshot, membership } => {
-                if let Some((follower, core)) = self.heard_leader(from) {
-                    follower.on_install(core, from, snapshot, membership);
-                }
-                Next::Stay
-            }
-            Body::AppendReply(outcome) => self.on_append_reply(from, outcome),
-            Body::HeartbeatReply { round, stuck } => self.on_heartbeat_reply(from, round, stuck),
-            // Nobody hands over leadership yet. To campaign unasked would only disturb (thesis 3.10).
-            Body::TimeoutNow => Next::Stay,
-        }
-    }
-
-    /// A leader of our term speaks: we are its follower. `None` where we follow another or lead ourselves, which a term's
-    /// majority excludes.
-    fn heard_leader(&mut self, from: NodeId) -> Option<(&mut Follower, &mut Core)> {
-        if matches!(self.role, Role::PreCandidate(_) | Role::Candidate(_)) {
-            self.become_next(Next::Follow { term: self.core.term(), leader: Some(from) });
-        }
-        match &mut self.role {
-            Role::Follower(follower) if follower.leader.is_none_or(|leader| leader == from) => {
-                follower.leader = Some(from);
-                Some((follower, &mut self.core))
-            }
-            Role::Follower(_) | Role::PreCandidate(_) | Role::Candidate(_) | Role::Leader(_) => {
-                self.core.dropped += 1;
-                None
-            }
-        }
-    }
-
-    /// Whether a log that ends in `last` holds all that ours may have seen committed (Raft paper 5.4.1): first the term,
-    /// then the length.
-    fn is_up_to_date(&self, last: Position) -> bool {
-        let ours = self.core.log.last();
-        (last.term, last.index) >= (ours.term, ours.index)
-    }
-
-    fn on_pre_vote(&mut self, from: NodeId, term: Term, last: Position) -> Next {
-        let granted = term > self.core.term() && !self.hears_leader() && self.is_up_to_date(last);
-        if granted {
-            // The answer is about the asker's next term; ours stays.
-            self.core.send_now(from, term, Body::PreVoteReply { granted });
-        } else {
-            self.core.send(from, Body::PreVoteReply { granted });
-        }
-        Next::Stay
-    }
-
-    fn on_pre_vote_reply(&mut self, from: NodeId, term: Term, granted: bool) -> Next {
-        match &mut self.role {
-            Role::PreCandidate(campaign) if !granted || term == self.core.term().next() => {
-                campaign.on_answer(&self.core, from, granted, Next::Campaign)
-            }
-            Role::Follower(_) | Role::PreCandidate(_) | Role::Candidate(_) | Role::Leader(_) => Next::Stay,
-        }
-    }
-
-    fn on_vote(&mut self, from: NodeId, term: Term, last: Position) -> Next {
-        if term > self.core.term() {
-            return Next::Stay; // not adopted: we hear a leader
-        }
-        // A repeated request is granted again: the first answer may be lost.
-        let free = match self.core.hard_state.vote {
-            Some(vote) => vote == from,
-            None => self.leader().is_none(),
-        };
-        let granted = free && self.is_up_to_date(last);
-        if granted {
-            self.core.set_hard_state(term, Some(from));
-            self.wait_for_the_elected();
-        }
-        self.core.send_after_sync(from, Body::VoteReply { granted });
-        Next::Stay
-    }
-
-    /// Who gave its vote away waits for its winner, from now on.
-    fn wait_for_the_elected(&mut self) {
-        match &mut self.role {
-            Role::Follower(follower) => follower.restart_timer(&mut self.core),
-            Role::PreCandidate(_) | Role::Candidate(_) | Role::Leader(_) => {
-                self.become_next(Next::Follow { term: self.core.term(), leader: None });
-            }
-        }
-    }
-
-    fn on_append_reply(&mut self, from: NodeId, outcome: AppendOutcome) -> Next {
-        if let Role::Leader(leader) = &mut self.role {
-            leader.on_append_reply(&mut self.core, from, outcome);
-        }
-        Next::Stay
-    }
-
-    fn on_heartbeat_reply(&mut self, from: NodeId, round: u64, stuck: bool) -> Next {
-        if let Role::Leader(leader) = &mut self.role {
-            leader.on_heartbeat_reply(&mut self.core, from, round, stuck);
         }
         Next::Stay
     }

@@ -1,6 +1,11 @@
 //! The transport on real sockets: friends, strangers, restarts, bursts and hostile bytes.
 
-#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "helpers of tests fail like tests")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "helpers of tests fail like tests"
+)]
 
 mod clients;
 mod hostile;

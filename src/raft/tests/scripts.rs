@@ -31,6 +31,7 @@ scripts! {
     batching
     candidate_yields_to_leader
     check_quorum
+    commit_told_once
     election
     failover
     figure_7
@@ -77,9 +78,12 @@ scripts! {
     stale_term_refused
     stickiness
     strangers_and_reserved_messages
+    stuck_disk_gives_no_hope
     stuck_followers
     stuck_leader
     timer_and_refused_votes
+    two_leaders_in_one_term
+    two_nodes
     uncommitted_bytes
     vote_for_up_to_date_logs_only
     vote_waits_for_its_sync

@@ -1,0 +1,359 @@
+//! The parts by themselves, at their edges.
+
+use bytes::Bytes;
+use raftmap_storage::types::{
+    Entry, EntryMeta, HardState, Index, Membership, NodeId, Position, SnapshotId, SnapshotMark, Term,
+    frame_len,
+};
+
+use super::cluster::config;
+use crate::raft::config::{ConfigError, Restored};
+use crate::raft::disk::Disk;
+use crate::raft::log::Log;
+use crate::raft::progress::{Progress, Refusal, Sending};
+use crate::raft::reads::Reads;
+use crate::raft::{BatchNumber, OlderEntries, Raft, ReadError, ReadId};
+
+fn entry(index: u64, term: u64, size: usize) -> Entry {
+    Entry::new(Position::new(index, term), Bytes::from(vec![1; size]))
+}
+
+/// A log of these terms from index 1 on, ten bytes each, with a heap of `tail` bytes.
+fn log(terms: &[u64], tail: usize) -> Log {
+    let mut log = Log::new(Position::ZERO, Vec::new(), Vec::new(), Index(0), tail);
+    terms.iter().zip(1..).for_each(|(term, index)| log.append(entry(index, *term, 10)));
+    log
+}
+
+/// Gives what it is told to give.
+struct Store(Vec<Entry>);
+
+impl OlderEntries for Store {
+    fn read(&self, from: Index, _: Index, _: usize) -> Result<Vec<Entry>, ReadError> {
+        Ok(self.0.iter().filter(|entry| entry.position.index >= from).cloned().collect())
+    }
+}
+
+struct NoStore;
+
+impl OlderEntries for NoStore {
+    fn read(&self, _: Index, _: Index, _: usize) -> Result<Vec<Entry>, ReadError> {
+        Err(ReadError::store("no such segment"))
+    }
+}
+
+fn indexes(entries: &[Entry]) -> Vec<u64> {
+    entries.iter().map(|entry| entry.position.index.0).collect()
+}
+
+#[test]
+fn log_knows_its_terms() {
+    let log = log(&[1, 1, 4, 4, 5], 1000);
+    let check = |index, first, term| {
+        assert_eq!(log.term_at(Index(index)), Some(Term(term)));
+        assert_eq!(log.first_of_term(Index(index)), Some(Index(first)));
+    };
+    check(1, 1, 1);
+    check(2, 1, 1);
+    check(3, 3, 4);
+    check(4, 3, 4);
+    check(5, 5, 5);
+    assert_eq!(log.term_at(Index(6)), None);
+    let check = |term, last| assert_eq!(log.last_not_above(Term(term)), Index(last), "term {term}");
+    check(0, 0);
+    check(1, 2);
+    check(3, 2);
+    check(4, 4);
+    check(9, 5);
+}
+
+#[test]
+fn log_counts_its_bytes_through_every_change() {
+    let mut log = log(&[1, 1, 2, 2, 2], 1000);
+    let frame = frame_len(10);
+    assert_eq!(log.bytes(), 5 * frame);
+    log.truncate(Index(4));
+    assert_eq!(log.bytes(), 4 * frame);
+    log.compact(Index(3));
+    assert_eq!(log.bytes(), frame);
+    log.check_invariants();
+    log.compact(Index(2)); // late news of an older one
+    assert_eq!(log.bytes(), frame);
+    assert_eq!(log.payload_bytes(Index(1), Index(9)), 40);
+    log.reset(Position::new(9, 3));
+    assert_eq!((log.bytes(), log.last()), (0, Position::new(9, 3)));
+    log.append(entry(10, 3, 10));
+    log.check_invariants();
+}
+
+#[test]
+fn log_gives_up_only_what_can_be_read_elsewhere() {
+    let mut log = log(&[1, 1, 1, 1, 1], 25);
+    let store = Store((1..=5).map(|index| entry(index, 1, 10)).collect());
+    let limits = (9, 1000);
+    assert_eq!(indexes(&log.read(Index(1), Index(5), limits, &NoStore).unwrap()), [1, 2, 3, 4, 5]);
+    log.seal(Index(2));
+    log.check_invariants();
+    assert!(log.read(Index(2), Index(5), limits, &NoStore).is_err());
+    assert_eq!(indexes(&log.read(Index(3), Index(5), limits, &NoStore).unwrap()), [3, 4, 5]);
+    // Older and newer entries never share an answer.
+    assert_eq!(indexes(&log.read(Index(1), Index(5), limits, &store).unwrap()), [1, 2]);
+    // What is below the snapshot leaves for good.
+    log.compact(Index(4));
+    log.check_invariants();
+    assert_eq!(log.base(), Position::new(3, 1));
+    assert_eq!(log.term_at(Index(2)), None);
+}
+
+#[test]
+fn log_reads_within_limits_and_at_least_one() {
+    let log = log(&[1, 1, 1, 1, 1], 1000);
+    let check = |from, through, limits, expected: &[u64]| {
+        let read = log.read(Index(from), Index(through), limits, &NoStore).unwrap();
+        assert_eq!(indexes(&read), expected, "{from}..={through} within {limits:?}");
+    };
+    check(1, 5, (3, 1000), &[1, 2, 3]);
+    check(1, 5, (9, 20), &[1, 2]);
+    check(1, 5, (9, 29), &[1, 2]);
+    check(1, 5, (9, 1), &[1]);
+    check(4, 5, (9, 1000), &[4, 5]);
+    check(2, 3, (9, 1000), &[2, 3]);
+}
+
+#[test]
+fn log_refuses_what_the_store_should_not_have_given() {
+    let mut log = log(&[1, 1, 1, 1, 1], 0);
+    log.seal(Index(5));
+    let read = |store: &dyn OlderEntries| log.read(Index(1), Index(5), (9, 1000), store);
+    assert!(matches!(read(&Store(Vec::new())), Err(ReadError::Missing { from: Index(1) })));
+    assert!(matches!(read(&Store(vec![entry(2, 1, 10)])), Err(ReadError::Mismatch { .. })));
+    assert!(matches!(read(&Store(vec![entry(1, 2, 10)])), Err(ReadError::Mismatch { .. })));
+    let gap = Store(vec![entry(1, 1, 10), entry(3, 1, 10)]);
+    assert!(matches!(read(&gap), Err(ReadError::Mismatch { wanted: Index(2), .. })));
+}
+
+#[test]
+fn disk_counts_only_what_is_synced_and_still_stands() {
+    let mut log = log(&[1, 1, 1], 1000);
+    let mut disk = Disk::new(Term(1), Index(0), Index(0));
+    let hard_state = HardState { term: Term(1), vote: None };
+    let (first, batch) = disk.take_batch(hard_state, &log, 0).unwrap();
+    assert_eq!((first, indexes(&batch.entries)), (BatchNumber(1), vec![1, 2, 3]));
+    assert!(disk.take_batch(hard_state, &log, 0).is_none(), "nothing new");
+    // While that is on its way, its last two entries are replaced.
+    log.truncate(Index(1));
+    disk.truncated(Position::new(1, 1));
+    log.append(entry(2, 2, 10));
+    disk.hard_state_changed();
+    let (second, batch) = disk.take_batch(hard_state, &log, 0).unwrap();
+    assert_eq!((batch.truncate, indexes(&batch.entries)), (Some(Position::new(1, 1)), vec![2]));
+    disk.synced(first);
+    assert_eq!(disk.durable(), Index(1));
+    disk.check_invariants(&log, Term(2));
+    disk.synced(second);
+    assert_eq!(disk.durable(), Index(2));
+}
+
+#[test]
+fn disk_truncates_to_the_lowest_end_and_not_what_it_never_had() {
+    let mut log = log(&[1, 1, 1, 1], 1000);
+    let mut disk = Disk::new(Term(1), Index(0), Index(3));
+    let hard_state = HardState::default();
+    log.truncate(Index(3)); // entry 4 was never handed out
+    disk.truncated(Position::new(3, 1));
+    assert!(!disk.has_batch(&log));
+    log.truncate(Index(1));
+    disk.truncated(Position::new(1, 1));
+    log.append(entry(2, 2, 10));
+    log.truncate(Index(1));
+    disk.truncated(Position::new(1, 1));
+    log.append(entry(2, 3, 10));
+    let (_, batch) = disk.take_batch(hard_state, &log, 0).unwrap();
+    assert_eq!(batch.truncate, Some(Position::new(1, 1)));
+    assert_eq!(batch.entries.len(), 1);
+    assert_eq!(batch.entries[0].position, Position::new(2, 3));
+}
+
+#[test]
+fn disk_is_stuck_after_its_time_and_not_before() {
+    let log = log(&[1], 1000);
+    let mut disk = Disk::new(Term(1), Index(0), Index(0));
+    assert!(!disk.is_stuck(1000, 10), "nothing is on its way");
+    let (number, _) = disk.take_batch(HardState::default(), &log, 5).unwrap();
+    assert!(!disk.is_stuck(15, 10));
+    assert!(disk.is_stuck(16, 10));
+    disk.synced(number);
+    assert!(!disk.is_stuck(1000, 10));
+}
+
+#[test]
+fn disk_marks_the_newest_snapshot_only() {
+    let log = log(&[1, 1, 1], 1000);
+    let mut disk = Disk::new(Term(1), Index(0), Index(3));
+    let snapshot = |index| SnapshotId { position: Position::new(index, 1), length: 0, digest: [0; 32] };
+    let mark = |index| SnapshotMark { snapshot: snapshot(index), reset: false };
+    assert!(disk.mark(mark(2)));
+    assert!(!disk.mark(mark(2)));
+    assert!(!disk.mark(mark(1)));
+    let (number, batch) = disk.take_batch(HardState::default(), &log, 0).unwrap();
+    assert_eq!(batch.snapshot, Some(mark(2)));
+    assert_eq!(disk.synced(number), Some(snapshot(2)));
+}
+
+fn replicating(matched: u64) -> Progress {
+    let mut progress = Progress::new(Index(matched), (2, 100));
+    progress.sent(Index(matched), 0, Index(0));
+    assert!(progress.accepted(Index(matched), false, Index(0)));
+    assert_eq!(progress.sending(), Sending::Replicate);
+    progress
+}
+
+#[test]
+fn progress_keeps_to_its_window() {
+    let mut progress = replicating(5);
+    let last = Index(20);
+    progress.sent(Index(6), 10, Index(0));
+    assert!(progress.may_send(last));
+    progress.sent(Index(7), 10, Index(0));
+    assert!(!progress.may_send(last), "two are on their way");
+    assert!(progress.accepted(Index(6), false, Index(0)));
+    assert!(progress.may_send(last));
+    progress.sent(Index(8), 100, Index(0));
+    assert!(progress.accepted(Index(7), false, Index(0)));
+    assert!(!progress.may_send(last), "a hundred bytes are on their way");
+    assert!(progress.accepted(Index(8), false, Index(0)));
+    assert!(!progress.may_send(Index(8)), "nothing is left to send");
+}
+
+#[test]
+fn progress_believes_no_claim_beyond_what_was_sent() {
+    let mut progress = replicating(5);
+    assert!(!progress.accepted(Index(6), false, Index(0)));
+    assert_eq!(progress.matched(), Index(5));
+    assert!(progress.accepted(Index(3), false, Index(0)), "late, and of no use");
+    assert_eq!(progress.matched(), Index(5));
+}
+
+#[test]
+fn progress_goes_back_by_one_at_least() {
+    let mut progress = Progress::new(Index(9), (2, 100));
+    progress.sent(Index(9), 0, Index(0));
+    // A hint that leads nowhere: the follower claims an end at or above what was probed.
+    for prev in (0..=9).rev() {
+        assert_eq!(progress.rejected(Index(prev), Index(9), None, Index(10)), Refusal::BackUp);
+        assert_eq!(progress.next(), Index(prev).max(Index(1)));
+        progress.sent(Index(prev), 0, Index(0));
+    }
+}
+
+#[test]
+fn progress_names_a_regression_after_the_second_sign() {
+    let mut progress = replicating(5);
+    let reject = |progress: &mut Progress| progress.rejected(Index(5), Index(2), None, Index(3));
+    assert_eq!(reject(&mut progress), Refusal::BackUp);
+    assert_eq!(progress.counted(), Index(0));
+    assert_eq!(reject(&mut progress), Refusal::Late, "it was not asked again yet");
+    progress.sent(Index(5), 0, Index(0));
+    let expected = Refusal::Regressed { acknowledged: Index(5), shown: Index(2) };
+    assert_eq!(reject(&mut progress), expected);
+    assert_eq!(progress.next(), Index(3));
+    progress.sent(Index(4), 0, Index(0));
+    assert!(!progress.accepted(Index(5), false, Index(0)), "an answer from before its loss");
+    assert!(progress.accepted(Index(4), false, Index(0)));
+    assert_eq!(progress.counted(), Index(0));
+    progress.sent(Index(5), 0, Index(0));
+    assert!(progress.accepted(Index(5), false, Index(0)));
+    assert_eq!(progress.counted(), Index(5));
+}
+
+#[test]
+fn reads_share_rounds_and_are_confirmed_once() {
+    let mut reads = Reads::default();
+    assert!(!reads.begin(Index(1)), "nobody waits");
+    reads.add(ReadId(1));
+    reads.add(ReadId(2));
+    assert!(reads.begin(Index(7)));
+    reads.add(ReadId(3));
+    assert!(!reads.begin(Index(8)), "one round at a time");
+    assert_eq!(reads.confirm(0), []);
+    assert_eq!(reads.confirm(1), [(ReadId(1), Index(7)), (ReadId(2), Index(7))]);
+    assert_eq!(reads.confirm(1), []);
+    assert!(reads.begin(Index(9)));
+    reads.add(ReadId(4));
+    assert_eq!(reads.abandon().collect::<Vec<_>>(), [ReadId(3), ReadId(4)]);
+}
+
+#[test]
+fn config_is_checked_at_the_door() {
+    let good = config(NodeId(1));
+    assert_eq!(good.validate(), Ok(()));
+    let check = |change: &dyn Fn(&mut crate::raft::Config), expected: ConfigError| {
+        let mut config = good.clone();
+        change(&mut config);
+        assert_eq!(config.validate(), Err(expected));
+    };
+    check(&|config| config.id = NodeId(0), ConfigError::NodeIdZero);
+    check(&|config| config.append_bytes_max = 0, ConfigError::Zero { field: "append_bytes_max" });
+    check(&|config| config.log_bytes_max = Some(0), ConfigError::Zero { field: "log_bytes_max" });
+    check(&|config| config.election_ticks = (9, 8), ConfigError::ElectionRange { min: 9, max: 8 });
+    check(
+        &|config| config.election_ticks = (3, 8),
+        ConfigError::ElectionTooShort { heartbeat: 3, election: 3 },
+    );
+}
+
+fn restored(terms: &[u64], term: u64) -> Restored {
+    let log = terms.iter().map(|term| EntryMeta { term: Term(*term), payload_len: 10 }).collect();
+    let tail = terms.iter().zip(1..).map(|(term, index)| entry(index, *term, 10)).collect();
+    Restored {
+        hard_state: HardState { term: Term(term), vote: None },
+        membership: Membership { voters: [NodeId(1), NodeId(2)].into() },
+        log,
+        tail,
+        ..Restored::default()
+    }
+}
+
+#[test]
+fn what_the_disk_gave_back_is_checked() {
+    let start = |restored| Raft::new(config(NodeId(1)), restored);
+    let refused = |restored| match start(restored) {
+        Ok(_) => panic!("started"),
+        Err(ConfigError::Restored { at, what }) => (at.index.0, what),
+        Err(other) => panic!("{other}"),
+    };
+    assert!(start(restored(&[1, 2, 2], 2)).is_ok());
+    assert_eq!(refused(restored(&[1, 2, 1], 2)), (3, "the term goes back"));
+    assert_eq!(refused(restored(&[1, 2, 3], 2)), (3, "its term is above the node's"));
+    let mut short = restored(&[1, 1, 1], 1);
+    short.tail.remove(0);
+    assert_eq!(refused(short.clone()), (1, "neither sealed nor on the heap"));
+    short.sealed_through = Index(1);
+    assert!(start(short.clone()).is_ok());
+    short.tail[1] = entry(3, 1, 11);
+    assert_eq!(refused(short), (3, "the whole entry differs from its record"));
+    let mut long = restored(&[1, 1], 1);
+    long.log.pop();
+    assert_eq!(refused(long), (1, "more whole entries than live ones"));
+    let mut stranger = restored(&[1], 1);
+    stranger.membership.voters = [NodeId(2)].into();
+    assert!(matches!(start(stranger), Err(ConfigError::NotAVoter { .. })));
+}
+
+#[test]
+fn a_failed_read_loses_nothing() {
+    let mut restored = restored(&[1, 1, 1], 1);
+    restored.membership.voters = [NodeId(1)].into();
+    restored.tail.clear();
+    restored.sealed_through = Index(3);
+    let mut raft = Raft::new(config(NodeId(1)), restored).unwrap();
+    raft.tick(); // alone, it leads at once
+    let store = Store((1..=3).map(|index| entry(index, 1, 10)).collect());
+    let number = raft.ready(&store).unwrap().batch.unwrap().0;
+    raft.on_durable(number);
+    assert!(raft.ready(&NoStore).is_err());
+    assert!(raft.has_ready());
+    assert_eq!(indexes(&raft.ready(&store).unwrap().committed), [1, 2, 3]);
+    assert_eq!(indexes(&raft.ready(&NoStore).unwrap().committed), [4], "its own is on the heap");
+    assert!(!raft.has_ready());
+}
