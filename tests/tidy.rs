@@ -44,7 +44,9 @@ fn sources() -> Vec<Source> {
     let rust = files.iter().filter(|(path, _)| path.ends_with(".rs"));
     let sources: Vec<_> = rust.map(|(path, content)| Source::new(path, content)).collect();
     // A rule over no file holds always.
-    for path in ["src/raft/mod.rs", "src/kv/mod.rs", "storage/src/os/map.rs", "net/src/tls.rs", "tests/tidy.rs"] {
+    for path in
+        ["src/raft/mod.rs", "src/kv/mod.rs", "storage/src/os/map.rs", "net/src/tls.rs", "tests/tidy.rs"]
+    {
         assert!(sources.iter().any(|source| source.path == path), "{path} was not found");
     }
     sources

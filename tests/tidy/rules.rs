@@ -50,7 +50,10 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("src/wire", &["crate::wire", "crate::kv", "crate::raft", "crate::codec", "raftmap_storage::types"]),
     ("src/config.rs", &["crate::config", "crate::kv::Limits", "raftmap_storage::types"]),
     ("src/error.rs", &["crate::error", "crate::clerk::Pending", "crate::wire::client"]),
-    ("src/clerk/tests.rs", &["crate::clerk", "crate::error", "crate::kv", "crate::wire", "raftmap_storage::types"]),
+    (
+        "src/clerk/tests.rs",
+        &["crate::clerk", "crate::error", "crate::kv", "crate::wire", "raftmap_storage::types"],
+    ),
     ("src/clerk", &["crate::clerk", "crate::error", "crate::kv", "crate::wire", "raftmap_net"]),
     (
         "src/node",
@@ -98,7 +101,12 @@ pub fn arrows(source: &Source) -> Vec<String> {
         let hidden = face_only && HIDDEN.iter().any(|hidden| path.is_below(hidden));
         hidden || ours.contains(&path.first()) && !allowed.iter().any(|allowed| path.is_below(allowed))
     };
-    source.paths.iter().filter(wrong).map(|path| source.at(path.line, &format!("may not import {}", path.name))).collect()
+    source
+        .paths
+        .iter()
+        .filter(wrong)
+        .map(|path| source.at(path.line, &format!("may not import {}", path.name)))
+        .collect()
 }
 
 /// Code without clock, file, thread, socket, randomness and async of its own.
@@ -204,7 +212,10 @@ const FENCES: &[(&[&str], &[&str])] = &[
     (&["getrandom"], &["storage/src/os.rs"]),
     (&["fs2"], &["storage/src/os.rs", "net/src/identity/dev.rs"]),
     (&["imbl", "smallvec"], &["src/kv"]),
-    (&["clap", "indicatif", "tracing_subscriber"], &["src/cli", "src/main.rs", "tests", "examples", "benches"]),
+    (
+        &["clap", "indicatif", "tracing_subscriber"],
+        &["src/cli", "src/main.rs", "tests", "examples", "benches"],
+    ),
 ];
 
 pub fn fences(source: &Source) -> Vec<String> {
@@ -242,7 +253,9 @@ pub fn naming(source: &Source) -> Vec<String> {
             _ => false,
         };
         if theirs && source.path != NAMING {
-            found.push(source.at(token.line, &format!("`{}` of a temporary file outside {NAMING}", token.text)));
+            found.push(
+                source.at(token.line, &format!("`{}` of a temporary file outside {NAMING}", token.text)),
+            );
         }
     }
     found
@@ -280,7 +293,8 @@ const UNSAFE: &str = "storage/src/os/map.rs";
 pub fn words(source: &Source) -> Vec<String> {
     let mut found = Vec::new();
     for (at, token) in source.tokens.iter().enumerate().filter(|(_, token)| !token.literal) {
-        let unfinished = ["todo", "unimplemented"].contains(&token.text.as_str()) && source.reads(at + 1, &["!"]);
+        let unfinished =
+            ["todo", "unimplemented"].contains(&token.text.as_str()) && source.reads(at + 1, &["!"]);
         let ignored = token.text == "ignore" && in_attribute(source, at);
         let unsafe_code = token.text == "unsafe" && source.path != UNSAFE;
         // They would bring code in past the module that these rules take a file for.
@@ -413,8 +427,16 @@ mod tests {
         red(arrows, "net/src/lib.rs", "use raftmap_storage::types::Term;");
         red(arrows, "src/newcomer.rs", "");
 
-        green(arrows, "src/raft/mod.rs", "use raftmap_storage::types::{Index, Term}; use self::log::Log; use super::raft;");
-        green(arrows, "src/raft/log.rs", "use super::error::E; mod tests { use super::super::Ready; } // crate::kv::X");
+        green(
+            arrows,
+            "src/raft/mod.rs",
+            "use raftmap_storage::types::{Index, Term}; use self::log::Log; use super::raft;",
+        );
+        green(
+            arrows,
+            "src/raft/log.rs",
+            "use super::error::E; mod tests { use super::super::Ready; } // crate::kv::X",
+        );
         green(arrows, "src/kv/mod.rs", "use crate::codec::CodecError; use std::collections::BTreeMap;");
         green(arrows, "src/cli/serve.rs", "use raftmap::{Node, storage::os::OsFs}; use crate::cli::exit;");
         green(arrows, "storage/src/wal.rs", "use crate::types::Term;");
@@ -447,7 +469,11 @@ mod tests {
             green(pure, "src/node/mod.rs", code);
             green(pure, "src/raft/tests/files.rs", code);
         }
-        green(pure, "src/kv/pairs.rs", "use imbl::{OrdMap, ordmap}; use bytes::Bytes; use std::time::Duration; // Instant");
+        green(
+            pure,
+            "src/kv/pairs.rs",
+            "use imbl::{OrdMap, ordmap}; use bytes::Bytes; use std::time::Duration; // Instant",
+        );
         red(denies_the_lists, "src/raft/mod.rs", "#![deny(missing_docs)]");
         green(denies_the_lists, "src/raft/mod.rs", "#![deny(clippy::disallowed_methods, missing_docs)]");
     }
@@ -487,7 +513,11 @@ mod tests {
             red(words, "storage/src/wal.rs", code);
         }
         green(words, UNSAFE, "let map = unsafe { f() };");
-        green(words, "src/a.rs", "#![deny(unsafe_code)] // unsafe, todo!()\nfn ignore(path: X) { path == todo; [ignore] }");
+        green(
+            words,
+            "src/a.rs",
+            "#![deny(unsafe_code)] // unsafe, todo!()\nfn ignore(path: X) { path == todo; [ignore] }",
+        );
         green(words, "src/a.rs", "const HELP: &str = \"#[ignore] unsafe todo!()\"; include_str!(\"x\")");
     }
 
@@ -502,7 +532,9 @@ mod tests {
 
     #[test]
     fn manifests_are_read() {
-        let names = packages("[package]\nname = \"x\"\n[dependencies]\na-b = \"1\"\n# c = 1\n[dev-dependencies]\nd.workspace = true\n[x]\ne = 1");
+        let names = packages(
+            "[package]\nname = \"x\"\n[dependencies]\na-b = \"1\"\n# c = 1\n[dev-dependencies]\nd.workspace = true\n[x]\ne = 1",
+        );
         assert_eq!(names, ["a_b", "d"]);
         assert_eq!(manifest("Cargo.toml", "x = { package = \"bincode\" }").len(), 1);
         assert_eq!(manifest("Cargo.toml", "[package]\nx = { path = \"x\" }").len(), 0);

@@ -66,7 +66,11 @@ impl Lexer {
     fn next(&mut self) {
         let line = self.line;
         match (self.peek(0), self.peek(1)) {
-            ('/', '/') => while !matches!(self.peek(0), '\n' | '\0') { self.at += 1 },
+            ('/', '/') => {
+                while !matches!(self.peek(0), '\n' | '\0') {
+                    self.at += 1
+                }
+            }
             ('/', '*') => self.block_comment(),
             ('"', _) => self.string(),
             ('\'', _) => self.quote(),
@@ -215,7 +219,9 @@ impl Finder<'_> {
                 return at + 3;
             }
             "use" if self.text(at + 1) != "<" => return self.import(at + 1, &[]),
-            _ if self.is_word(at) && self.text(at + 1) == "::" && !self.is_tail(at) => return self.inline(at),
+            _ if self.is_word(at) && self.text(at + 1) == "::" && !self.is_tail(at) => {
+                return self.inline(at);
+            }
             _ => {}
         }
         at + 1
@@ -348,11 +354,10 @@ mod tests {
         check("use self::c::D;", &["crate::a::b::c::D"]);
         check("use super::c;", &["crate::a::c"]);
         check("use super::super::c::{self, D};", &["crate::c", "crate::c::D"]);
-        check("mod tests { use super::*; mod deep { use super::super::x; } } use super::y;", &[
-            "crate::a::b::*",
-            "crate::a::b::x",
-            "crate::a::y",
-        ]);
+        check(
+            "mod tests { use super::*; mod deep { use super::super::x; } } use super::y;",
+            &["crate::a::b::*", "crate::a::b::x", "crate::a::y"],
+        );
         check("mod c; fn f() { if x { super::y() } }", &["crate::a::y"]);
         check("use crate as root;", &["crate"]);
         check("use super::{super::{super::x}};", &["x"]);
@@ -374,10 +379,10 @@ mod tests {
         check(r##"let s = "a::b c"; let t = r#"d::e " f"#; x::y"##, &["x::y"]);
         check(r#"let s = "\" a::b \\"; x::y"#, &["x::y"]);
         check(r#"let s = b"a b"; let c = '"'; let d = '\''; let e = b'"'; x::y"#, &["x::y"]);
-        check("fn f<'a>(x: &'a str, y: &'static str) { x::y('{') } mod m { use super::z; }", &[
-            "x::y",
-            "crate::a::b::z",
-        ]);
+        check(
+            "fn f<'a>(x: &'a str, y: &'static str) { x::y('{') } mod m { use super::z; }",
+            &["x::y", "crate::a::b::z"],
+        );
     }
 
     #[test]
