@@ -129,11 +129,16 @@ mod tests {
     fn what_was_replaced_later_is_not_read() {
         let dir = tempfile::tempdir().expect("a directory");
         let (mut wal, mut older) = (log(dir.path()), Older::new(vec![]));
-        write(&mut wal, &mut older, 2, Batch { entries: entries(1..=200, 1), ..Batch::default() });
-        let truncate = Some(Position::new(60, 1));
-        write(&mut wal, &mut older, 3, Batch { truncate, entries: entries(61..=600, 2), ..Batch::default() });
-        assert_eq!(terms(&older, 50, 60), vec![1; 11]);
-        assert_eq!(terms(&older, 61, 200), vec![2; 140]);
+        write(&mut wal, &mut older, 2, Batch { entries: entries(1..=130, 1), ..Batch::default() });
+        let truncate = Some(Position::new(100, 1));
+        write(
+            &mut wal,
+            &mut older,
+            3,
+            Batch { truncate, entries: entries(101..=600, 2), ..Batch::default() },
+        );
+        assert_eq!(terms(&older, 50, 100), vec![1; 51]);
+        assert_eq!(terms(&older, 101, 200), vec![2; 100]);
         older.forget_through(Index(300));
         assert!(older.read(Index(10), Index(20), usize::MAX).is_err(), "in the snapshot");
         assert_eq!(terms(&older, 301, 310), vec![2; 10]);
