@@ -98,6 +98,7 @@ struct Inner {
 
 impl ClientEndpoint {
     /// An endpoint that shows `identity`: a client's, or a node's that acts as one. Sockets are opened when needed.
+    /// `runtime` has I/O and time enabled.
     ///
     /// # Errors
     /// [`TlsError`] when the identity's parts do not fit together.
@@ -120,7 +121,8 @@ impl ClientEndpoint {
     }
 
     /// Connects to the node at `addr`, says `hello` (at most 16 KiB) and waits for its answer, all within `timeout`.
-    /// From then on `handler` gets the replies. `handler` hears nothing when this fails.
+    /// From then on `handler` gets the replies. `handler` hears nothing when this fails. Needs no particular executor
+    /// around it.
     ///
     /// # Errors
     /// [`ConnectError`].
@@ -131,11 +133,15 @@ impl ClientEndpoint {
         handler: H,
         timeout: Duration,
     ) -> Result<ClientConnection, ConnectError> {
-        match tokio::time::timeout(timeout, self.greet(addr, hello)).await {
-            Ok(Ok(greeted)) => Ok(self.0.carry(greeted, Box::new(handler))),
-            Ok(Err(error)) => Err(error),
-            Err(_) => Err(ConnectError::Timeout { addr, timeout }),
-        }
+        let this = self.clone();
+        let connecting = async move {
+            let greeted = tokio::time::timeout(timeout, this.greet(addr, hello)).await;
+            let greeted = greeted.map_err(|_| ConnectError::Timeout { addr, timeout })??;
+            Ok(this.0.carry(greeted, Box::new(handler)))
+        };
+        let tasks = &self.0.tasks;
+        // An error of the task itself is a panic or a runtime that is gone.
+        tasks.handle().spawn(tasks.guard("connect", connecting)).await.unwrap_or(Err(ConnectError::Dead))
     }
 
     async fn greet(&self, addr: SocketAddr, hello: Bytes) -> Result<Greeted, ConnectError> {

@@ -60,10 +60,15 @@ impl ReplySender {
             Err(Rejected::Closed) => false,
             Err(Rejected::Full) => {
                 self.0.queue.close();
-                if let Some(shared) = self.0.shared.upgrade() {
-                    shared.counters.slow_readers.add_one();
+                if self
+                    .0
+                    .shared
+                    .upgrade()
+                    .is_some_and(|shared| shared.counters.slow_readers.add_one_worth_a_line())
+                {
+                    let addr = self.0.connection.remote_address();
+                    tracing::info!(%addr, "client reads its replies too slowly");
                 }
-                tracing::info!(addr = %self.0.connection.remote_address(), "client reads its replies too slowly");
                 stream::close(&self.0.connection, CloseCode::SlowReader, "replies are read too slowly");
                 false
             }
@@ -168,8 +173,9 @@ async fn read(shared: &Shared, frames: &mut FrameReader, session: &mut dyn Clien
 fn end(counters: &Counters, connection: &Connection, error: &StreamError) {
     match error {
         StreamError::Frame(fault) => {
-            counters.malformed.add_one();
-            tracing::warn!(addr = %connection.remote_address(), %fault, "malformed frame from client");
+            if counters.malformed.add_one_worth_a_line() {
+                tracing::warn!(addr = %connection.remote_address(), %fault, "malformed frame from client");
+            }
             stream::close(connection, CloseCode::Malformed, &fault.to_string());
         }
         StreamError::Ended | StreamError::Read(_) | StreamError::Write(_) => {

@@ -55,4 +55,10 @@ impl Counter {
     pub(crate) fn add_one(&self) {
         self.0.fetch_add(1, Ordering::Relaxed);
     }
+
+    /// Counts, and says whether it is worth a line in the log: the 1st, 2nd, 4th, 8th ... time it is, so that nobody
+    /// can fill the log by doing it again and again.
+    pub(crate) fn add_one_worth_a_line(&self) -> bool {
+        (self.0.fetch_add(1, Ordering::Relaxed) + 1).is_power_of_two()
+    }
 }

@@ -13,7 +13,9 @@ pub(crate) fn parse(text: &str) -> Result<Duration, String> {
         "h" => 3_600_000,
         "" if digits > 0 => return Err(format!("`{text}` has no unit: write {text}ms, {text}s or {text}m")),
         _ => {
-            return Err(format!("`{text}` is no duration: write a whole number with ms, s, m or h behind it"));
+            return Err(format!(
+                "`{text}` is no duration: write a whole number with ms, s, m or h behind it"
+            ));
         }
     };
     if number.is_empty() {

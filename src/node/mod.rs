@@ -21,6 +21,8 @@ pub mod open;
 pub mod replica;
 pub mod serve;
 pub mod sync_times;
+#[cfg(test)]
+mod tests;
 pub mod waiting;
 pub mod writer;
 

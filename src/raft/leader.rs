@@ -160,7 +160,7 @@ impl Leader {
         };
         match outcome {
             AppendOutcome::Accepted { matched, full } => {
-                if !peer.accepted(matched, full, core.log.base().index) {
+                if !peer.accepted(matched, full, core.log.base().index, core.committed) {
                     core.dropped += 1;
                     return;
                 }

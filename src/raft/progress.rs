@@ -226,15 +226,22 @@ impl Progress {
     /// The follower holds everything up to `matched`. `false` where that cannot be an answer to anything we sent.
     ///
     /// `base` is the entry before the first one that can be sent.
-    pub(super) fn accepted(&mut self, matched: Index, full: bool, base: Index) -> bool {
-        if matched > self.sent {
+    pub(super) fn accepted(&mut self, matched: Index, full: bool, base: Index, committed: Index) -> bool {
+        // The acknowledgement of a snapshot may overtake the host's report of which one it was.
+        let sent = match self.sending {
+            Sending::Snapshot(_) => self.sent.max(committed),
+            Sending::Probe { .. } | Sending::Replicate => self.sent,
+        };
+        if matched > sent {
             return false;
         }
+        self.sent = self.sent.max(matched);
         self.recent_active = true;
         self.answered = true;
         if matched < self.matched {
             return true; // overtaken by a later answer
         }
+        let advanced = matched > self.matched;
         self.matched = matched;
         self.next = self.next.max(matched.next());
         self.inflight.acknowledge(matched);
@@ -246,6 +253,8 @@ impl Progress {
         match self.sending {
             Sending::Probe { .. } => self.replicate(),
             Sending::Snapshot(_) if matched >= base => self.replicate(),
+            // Installed, but the log has moved on meanwhile: it needs the next one.
+            Sending::Snapshot(Transfer::Sent { .. }) if advanced => self.probe(matched.next()),
             Sending::Replicate | Sending::Snapshot(_) => {}
         }
         if full && self.sending == Sending::Replicate {

@@ -152,7 +152,10 @@ impl Fs for OsFs {
             }
             std::thread::sleep(LOCK_POLL);
         }
-        file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id())).map_err(LockError::Io)?;
+        // For people only, and a full disk must not keep anybody out.
+        if let Err(error) = file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id())) {
+            tracing::warn!(path = %path.display(), %error, "the lock file does not tell who holds it");
+        }
         Ok(OsLock(file))
     }
 

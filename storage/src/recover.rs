@@ -82,11 +82,11 @@ pub fn open<F: Fs>(
     survey.remove_unfinished(&fs)?;
     survey.sync(&fs)?;
     let mut walked = walk(&fs, &survey)?;
-    let step = cases::decide(&walked)?;
+    let ending = cases::decide(&walked)?;
     verify_snapshot(&fs, dir, walked.replay.state.snapshot.as_ref())?;
 
     let dropped_tail_bytes = walked.written_behind_end();
-    repair::apply(&fs, &mut walked, step)?;
+    repair::apply(&fs, &mut walked, ending)?;
     repair::remove_superfluous(&fs, &survey, &walked)?;
     if dropped_tail_bytes > 0 {
         tracing::info!(dir = %dir.display(), "tail of {dropped_tail_bytes} unsynced bytes dropped");
@@ -129,8 +129,16 @@ pub(crate) fn verify_snapshot<F: Fs>(
             Err(damaged(path, 0, "the snapshot that the log refers to is missing".to_owned()))
         }
         Err(SnapshotError::Io { op, path, source }) => Err(OpenError::Io { op, path, source }),
-        // What is left cannot come from checking a file; whatever it is, the snapshot is not there to be used.
-        Err(other) => {
+        // A later format; or what only writing can say.
+        Err(
+            other @ (SnapshotError::Unsupported { .. }
+            | SnapshotError::Mismatch { .. }
+            | SnapshotError::TooLarge { .. }
+            | SnapshotError::TooManyMembers { .. }
+            | SnapshotError::Exists { .. }
+            | SnapshotError::NoSpace { .. }
+            | SnapshotError::Failed { .. }),
+        ) => {
             let path = dir.join(snapshot::file_name(id.position));
             Err(damaged(path, 0, other.to_string()))
         }

@@ -1,5 +1,6 @@
 //! Reading entries back from segments that are written no more, through a read-only map and without copying.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -50,8 +51,8 @@ impl Table {
 
 /// One sealed segment, mapped. Cheap to share; stays readable after a purge has unlinked its file.
 ///
-/// Segments may overlap where the log went back: of several that hold an index the newest counts, see [`find`].
-#[derive(Debug)]
+/// Segments may overlap where the log went back: of several that hold an index the newest counts, see [`find`]. One
+/// whose last entry is not above the snapshot in force is of no more use.
 pub struct SealedSegment {
     path: PathBuf,
     id: u64,
@@ -119,6 +120,17 @@ impl SealedSegment {
                 damaged(Some(frame.position), format!("another frame instead of entry {index}"))
             }
         }
+    }
+}
+
+/// Without the megabytes of its content.
+impl fmt::Debug for SealedSegment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut out = f.debug_struct("SealedSegment");
+        out.field("path", &self.path)
+            .field("first", &self.first())
+            .field("last", &self.last())
+            .finish_non_exhaustive()
     }
 }
 

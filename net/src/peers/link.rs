@@ -1,4 +1,12 @@
 //! One peer: its queues, and the life of each connection to it from the hello to the end.
+//!
+//! | stream                          | opened by       | carries                                             |
+//! |---------------------------------|-----------------|-----------------------------------------------------|
+//! | the first, both ways            | who dials       | hello there, hello back, an empty hello, then urgent frames |
+//! | one each way                    | each            | log frames                                          |
+//! | one for each snapshot, both ways | who has it     | see `snapshot`                                      |
+//!
+//! The empty hello says that the answer was accepted too: before it, neither side takes the connection for one.
 
 use std::net::SocketAddr;
 use std::sync::atomic::AtomicBool;
@@ -235,8 +243,9 @@ async fn next_accepted(inbox: Option<&mut Inbox>) -> Established {
 fn end(shared: &Shared, connection: &Connection, error: &StreamError) {
     match error {
         StreamError::Frame(fault) => {
-            shared.counters.malformed.add_one();
-            tracing::warn!(addr = %connection.remote_address(), %fault, "malformed frame from peer");
+            if shared.counters.malformed.add_one_worth_a_line() {
+                tracing::warn!(addr = %connection.remote_address(), %fault, "malformed frame from peer");
+            }
             stream::close(connection, CloseCode::Malformed, &fault.to_string());
         }
         StreamError::Ended | StreamError::Read(_) | StreamError::Write(_) => {

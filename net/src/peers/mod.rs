@@ -132,6 +132,8 @@ pub enum StartError {
     },
 }
 
+const SHUTDOWN_PATIENCE: Duration = Duration::from_secs(1);
+
 /// A node's running transport. Dropping it closes every connection without waiting.
 #[derive(Debug)]
 pub struct Peers {
@@ -163,6 +165,9 @@ impl std::fmt::Debug for Shared {
 impl Peers {
     /// Listens, starts to dial, and from then on calls `handler` and `clients`. `on_dead` is called once if the
     /// transport stops working, by a panic or a dead socket: the node must stop then, for it no longer hears.
+    ///
+    /// `runtime` has I/O and time enabled; dropping it ends the transport as a kill would, without a goodbye. Blocks for
+    /// up to a second while the address is still held by a transport that is just ending.
     ///
     /// # Errors
     /// [`StartError`]; nothing runs then.
@@ -261,14 +266,18 @@ impl Peers {
     }
 
     /// Closes every connection, tells the other sides, and returns when all tasks have ended, within a second.
+    /// Needs no particular executor around it.
     pub async fn shutdown(&self) {
         self.shared.stop();
-        let ended = async {
-            self.shared.tasks.stopped().await;
-            self.shared.endpoint.wait_idle().await;
+        let shared = self.shared.clone();
+        let ended = async move {
+            shared.tasks.stopped().await;
+            shared.endpoint.wait_idle().await;
         };
-        if tokio::time::timeout(Duration::from_secs(1), ended).await.is_err() {
-            tracing::warn!("the transport's tasks did not end within a second");
+        let ended = async move { tokio::time::timeout(SHUTDOWN_PATIENCE, ended).await.is_ok() };
+        // An error means that the runtime is gone, and every task with it.
+        if let Ok(false) = self.shared.tasks.handle().spawn(ended).await {
+            tracing::warn!("the transport's tasks did not end within {SHUTDOWN_PATIENCE:?}");
         }
     }
 }

@@ -76,16 +76,19 @@ impl World {
         })
     }
 
-    /// Opens a stream and writes these bytes; gives the connection's end, if it ends soon.
-    fn say(&self, connection: &Connection, bytes: &[u8]) -> Option<String> {
+    /// Opens a stream and writes these bytes. The stream stays open: its end would be another story.
+    fn say(&self, connection: &Connection, bytes: &[u8]) {
         self.runtime.block_on(async {
             let (mut send, recv) = connection.open_bi().await.unwrap();
             let _ = send.write_all(bytes).await;
-            // Dropped, they would be closed, which is another story.
             std::mem::forget((send, recv));
-            let closed = tokio::time::timeout(Duration::from_millis(300), connection.closed()).await;
-            closed.ok().map(|error| error.to_string())
-        })
+        });
+    }
+
+    /// The words with which the connection is closed.
+    fn end(&self, connection: &Connection) -> String {
+        let end = async { tokio::time::timeout(PATIENCE, connection.closed()).await };
+        self.runtime.block_on(end).expect("the connection is closed").to_string()
     }
 }
 
@@ -149,7 +152,8 @@ fn malformed_frames_close_the_connection_and_are_counted() {
     ];
     for (i, (what, bytes)) in cases.iter().enumerate() {
         let connection = world.knock(Some("eve"), CLIENT).unwrap();
-        let end = world.say(&connection, bytes).unwrap_or_else(|| panic!("{what}: not closed"));
+        world.say(&connection, bytes);
+        let end = world.end(&connection);
         assert!(end.contains(what), "{what}: {end}");
         assert_eq!(world.server.peers.stats().malformed, i as u64 + 1, "{what}");
     }
@@ -162,9 +166,9 @@ fn a_malformed_frame_from_a_peer_costs_it_the_connection() {
     let connection = world.knock(Some("n1"), PEER).unwrap();
     let mut bad = frame(KIND, b"vote");
     bad[17] ^= 1;
-    let end =
-        world.say(&connection, &[frame(HELLO, b"hi"), frame(HELLO, b""), frame(KIND, b"fine"), bad].concat());
-    assert!(end.unwrap().contains("checksum"));
+    world.say(&connection, &[frame(HELLO, b"hi"), frame(HELLO, b""), frame(KIND, b"fine"), bad].concat());
+    let end = world.end(&connection);
+    assert!(end.contains("checksum"), "{end}");
     assert_eq!(world.server.connected(), (1, "hi".into()));
     assert_eq!(world.server.frame().3, "fine");
     assert_eq!(world.server.disconnected(), 1);
@@ -176,11 +180,19 @@ fn whoever_says_nothing_is_closed_and_leaves_its_place() {
     let started = Instant::now();
     let idle: Vec<_> = (0..8).map(|_| world.knock(Some("eve"), CLIENT).unwrap()).collect();
     for connection in &idle {
-        let error = world.runtime.block_on(connection.closed()).to_string();
-        assert!(error.contains("no hello in time"), "{error}");
+        let end = world.end(connection);
+        assert!(end.contains("no hello in time"), "{end}");
     }
     assert!(started.elapsed() < Duration::from_secs(3), "{:?}", started.elapsed());
     assert!(world.knock(Some("eve"), CLIENT).is_ok());
+}
+
+#[test]
+fn over_the_bound_of_handshakes_one_waits_and_then_comes_in() {
+    let world = World::new(|plan| plan.limits.handshakes = 2);
+    let _idle: Vec<_> = (0..2).map(|_| world.knock(Some("eve"), CLIENT).unwrap()).collect();
+    assert!(world.knock(Some("eve"), CLIENT).is_ok());
+    assert!(world.server.peers.stats().handshakes_turned_away > 0);
 }
 
 #[test]
@@ -188,8 +200,8 @@ fn half_a_hello_and_a_dribbled_one_are_closed() {
     let world = World::new(|_| {});
     let connection = world.knock(Some("n1"), PEER).unwrap();
     world.say(&connection, &frame(HELLO, b"hi")[..10]);
-    let error = world.runtime.block_on(connection.closed()).to_string();
-    assert!(error.contains("no hello within"), "{error}");
+    let end = world.end(&connection);
+    assert!(end.contains("no hello within"), "{end}");
     world.server.nothing_for(Duration::from_millis(1));
 }
 
@@ -201,8 +213,9 @@ fn a_slow_reader_of_replies_is_closed_and_others_are_not() {
     let (other, heard) = connect(&world.runtime, other, world.server.addr).unwrap();
     // Each request asks for a megabyte, and nobody reads. Ours to hold: one stream window, then the reply queue.
     let requests: Vec<u8> = (0..64).flat_map(|_| frame(REQUEST, b"much")).collect();
-    let end = world.say(&connection, &[frame(HELLO, b"hi"), requests].concat());
-    assert!(end.unwrap().contains("read too slowly"));
+    world.say(&connection, &[frame(HELLO, b"hi"), requests].concat());
+    let end = world.end(&connection);
+    assert!(end.contains("read too slowly"), "{end}");
     assert_eq!(world.server.peers.stats().slow_readers, 1);
     other.send(&["quick".into()]).unwrap();
     assert_eq!(heard.recv_timeout(PATIENCE).unwrap(), Heard::Reply("quick".into()));

@@ -201,7 +201,7 @@ fn urgent_frames_pass_a_snapshot_and_a_full_log() {
         std::thread::sleep(Duration::from_millis(2));
     }
     assert!(during > 10, "only {during} heartbeats went beside the snapshot");
-    assert!(slowest < Duration::from_millis(150), "a heartbeat took {slowest:?}");
+    assert!(slowest < Duration::from_millis(250), "a heartbeat took {slowest:?}");
     assert_eq!(end(&reports).1, Ok(()));
 }
 

@@ -2,6 +2,7 @@
 #![allow(clippy::disallowed_methods, reason = "scripts are files, and a seed may come from the environment")]
 
 mod cluster;
+mod dice;
 mod files;
 mod noise;
 mod random;

@@ -3,26 +3,20 @@
 use raftmap_storage::types::{Entry, Index, Membership, NodeId, Position, SnapshotId, Term};
 
 use super::cluster::config;
+use super::dice::Dice;
 use crate::raft::message::AppendOutcome;
 use crate::raft::{BatchNumber, Body, Message, OlderEntries, Raft, ReadError, Restored, entry};
 
 const MESSAGES: usize = 30_000;
 
-struct Dice(u64);
-
 impl Dice {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) % bound
-    }
-
     /// Mostly small, sometimes at the edges of what a number can be.
     fn number(&mut self) -> u64 {
         match self.below(12) {
-            0 => u64::MAX - self.below(3),
-            1 => (1 << 62) - 1 + self.below(3),
+            0 => u64::MAX - self.below(3) as u64,
+            1 => (1 << 62) - 1 + self.below(3) as u64,
             2 => 0,
-            _ => self.below(12),
+            _ => self.below(12) as u64,
         }
     }
 
@@ -40,7 +34,7 @@ impl Dice {
         let mut entries = Vec::new();
         for _ in 0..self.below(4) {
             position.index = position.index.next();
-            position.term = Term(position.term.0.saturating_add(self.below(2)));
+            position.term = Term(position.term.0.saturating_add(self.below(2) as u64));
             if self.below(10) == 0 {
                 position = self.position();
             }
@@ -98,8 +92,8 @@ fn one_step(raft: &mut Raft, dice: &mut Dice, term: u64) {
     for _ in 0..dice.below(4) {
         raft.tick();
     }
-    let from = NodeId(1 + dice.below(4));
-    let term = if dice.below(8) == 0 { dice.number() } else { term + dice.below(2) };
+    let from = NodeId(1 + dice.below(4) as u64);
+    let term = if dice.below(8) == 0 { dice.number() } else { term + dice.below(2) as u64 };
     raft.step(from, Message { term: Term(term), body: dice.body() });
     raft.check_invariants();
     if dice.below(4) == 0 {

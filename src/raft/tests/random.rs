@@ -4,31 +4,16 @@
 //!
 //! `RAFTMAP_SEED=17 cargo test -p raftmap --lib raft::tests::random` runs one world again.
 
-use raftmap_storage::types::NodeId;
+use raftmap_storage::types::{Index, NodeId, frame_len};
 
 use super::cluster::{Cluster, config};
+use super::dice::Dice;
 use crate::raft::{RoleKind, entry};
 
 const WORLDS: u64 = 200;
 const STEPS: usize = 1_200;
-
-/// A multiplicative generator: the world's own, apart from the cores'.
-struct Dice(u64);
-
-impl Dice {
-    fn below(&mut self, bound: usize) -> usize {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        ((self.0 >> 33) % bound as u64) as usize
-    }
-
-    fn per_mille(&mut self, chance: usize) -> bool {
-        self.below(1000) < chance
-    }
-
-    fn node(&mut self, cluster: &Cluster) -> NodeId {
-        NodeId(self.below(cluster.members.len()) as u64 + 1)
-    }
-}
+/// Payload bytes of the largest command.
+const LARGEST: u64 = 130;
 
 /// Names the world that a panic came from.
 struct Named(u64);
@@ -65,6 +50,7 @@ fn storm(seed: u64) {
         live(&mut cluster, &mut dice, step, lost);
         if step % 50 == 0 {
             cluster.check_everything();
+            check_bound(&cluster);
         }
     }
     calm(&mut cluster);
@@ -89,9 +75,13 @@ fn build(dice: &mut Dice, seed: u64) -> Cluster {
     })
 }
 
+fn any_member(cluster: &Cluster, dice: &mut Dice) -> NodeId {
+    NodeId(dice.below(cluster.members.len()) as u64 + 1)
+}
+
 /// What goes wrong, in some worlds more often than in others.
 fn disturb(cluster: &mut Cluster, dice: &mut Dice, trouble: usize) {
-    let id = dice.node(cluster);
+    let id = any_member(cluster, dice);
     if dice.per_mille(4 * trouble) {
         let frames_kept = dice.below(6);
         cluster.crash(id, frames_kept);
@@ -100,7 +90,7 @@ fn disturb(cluster: &mut Cluster, dice: &mut Dice, trouble: usize) {
         cluster.start(id);
     }
     if dice.per_mille(5 * trouble) {
-        let other = dice.node(cluster);
+        let other = any_member(cluster, dice);
         cluster.cut.insert((id, other));
         if dice.per_mille(700) {
             cluster.cut.insert((other, id));
@@ -118,9 +108,21 @@ fn disturb(cluster: &mut Cluster, dice: &mut Dice, trouble: usize) {
     }
 }
 
+/// The log stays below its bound and one largest entry; no-ops of new leaders are exempt.
+fn check_bound(cluster: &Cluster) {
+    for raft in cluster.members.values().filter_map(|member| member.raft.as_ref()) {
+        let Some(max) = raft.core.config.log_bytes_max else { continue };
+        let (status, log) = (raft.status(), &raft.core.log);
+        let live = (status.snapshot.0 + 1..=status.last.index.0).map(Index);
+        let no_ops = live.filter(|index| log.payload_bytes(*index, *index) == 1).count() as u64;
+        let bytes = status.raft_state_bytes - no_ops * frame_len(1);
+        assert!(bytes < max + frame_len(LARGEST), "{bytes} bytes at a bound of {max}: {status:?}");
+    }
+}
+
 /// What members and their clients do.
 fn live(cluster: &mut Cluster, dice: &mut Dice, step: usize, lost: usize) {
-    let id = dice.node(cluster);
+    let id = any_member(cluster, dice);
     if dice.per_mille(400) {
         cluster.tick(id);
     }

@@ -19,7 +19,7 @@
 //! | `hold n1`, `sync n1 [count]`, `release n1`| its syncs end only on command; the next; all, by themselves   |
 //! | `crash n1`, `restart n1`, `lose n1 3`     | all that is not durable goes; its disk loses what is above 3  |
 //! | `snapshot n1`                             | publishes a snapshot of what is applied                       |
-//! | `transfer n1->n3 [fail] [unheard]`        | its snapshot arrives, or not; or no acknowledgement is made   |
+//! | `transfer n1->n3 [fail] [unheard] [early]`| its snapshot arrives; or does not; or no acknowledgement is made; or it is before the report |
 //! | `inject n2->n1 t5 heartbeat …`            | a message nobody sent                                         |
 //! | `status n1`, `log n1`, `queue`            | shows                                                         |
 
@@ -310,12 +310,17 @@ fn lose(cluster: &mut Cluster, words: &Words<'_>) {
 fn transfer(cluster: &mut Cluster, words: &Words<'_>) {
     let (from, to) = link(words.get(1));
     let snapshot = cluster.member(from).disk.snapshot.unwrap();
-    let sender = cluster.raft(from).unwrap();
-    let term = sender.status().term;
+    let term = cluster.raft(from).unwrap().status().term;
     let result = if words.has("fail") { Err(()) } else { Ok(snapshot) };
-    sender.snapshot_sent(to, result);
+    if words.has("early") {
+        cluster.install(from, to, term, snapshot);
+        settle(cluster);
+    }
+    if let Some(sender) = cluster.raft(from) {
+        sender.snapshot_sent(to, result);
+    }
     cluster.pump(from);
-    if !words.has("fail") && !words.has("unheard") {
+    if !words.has("fail") && !words.has("unheard") && !words.has("early") {
         cluster.install(from, to, term, snapshot);
     }
 }

@@ -66,9 +66,11 @@ scripts! {
     replication
     restart_from_a_snapshot
     single_node
+    snapshot_acknowledged_early
     snapshot_compacts
     snapshot_drops_a_log_that_differs
     snapshot_keeps_a_matching_suffix
+    snapshot_overtaken_by_the_next
     snapshot_retried
     snapshot_to_a_lagging_follower
     snapshot_too_late

@@ -12,16 +12,16 @@ use crate::raft::disk::Disk;
 use crate::raft::log::Log;
 use crate::raft::progress::{Progress, Refusal, Sending};
 use crate::raft::reads::Reads;
-use crate::raft::{BatchNumber, OlderEntries, Raft, ReadError, ReadId};
+use crate::raft::{BatchNumber, Body, Config, Message, OlderEntries, Raft, ReadError, ReadId, entry};
 
-fn entry(index: u64, term: u64, size: usize) -> Entry {
+fn filled(index: u64, term: u64, size: usize) -> Entry {
     Entry::new(Position::new(index, term), Bytes::from(vec![1; size]))
 }
 
 /// A log of these terms from index 1 on, ten bytes each, with a heap of `tail` bytes.
 fn log(terms: &[u64], tail: usize) -> Log {
     let mut log = Log::new(Position::ZERO, Vec::new(), Vec::new(), Index(0), tail);
-    terms.iter().zip(1..).for_each(|(term, index)| log.append(entry(index, *term, 10)));
+    terms.iter().zip(1..).for_each(|(term, index)| log.append(filled(index, *term, 10)));
     log
 }
 
@@ -82,14 +82,14 @@ fn log_counts_its_bytes_through_every_change() {
     assert_eq!(log.payload_bytes(Index(1), Index(9)), 40);
     log.reset(Position::new(9, 3));
     assert_eq!((log.bytes(), log.last()), (0, Position::new(9, 3)));
-    log.append(entry(10, 3, 10));
+    log.append(filled(10, 3, 10));
     log.check_invariants();
 }
 
 #[test]
 fn log_gives_up_only_what_can_be_read_elsewhere() {
     let mut log = log(&[1, 1, 1, 1, 1], 25);
-    let store = Store((1..=5).map(|index| entry(index, 1, 10)).collect());
+    let store = Store((1..=5).map(|index| filled(index, 1, 10)).collect());
     let limits = (9, 1000);
     assert_eq!(indexes(&log.read(Index(1), Index(5), limits, &NoStore).unwrap()), [1, 2, 3, 4, 5]);
     log.seal(Index(2));
@@ -126,9 +126,9 @@ fn log_refuses_what_the_store_should_not_have_given() {
     log.seal(Index(5));
     let read = |store: &dyn OlderEntries| log.read(Index(1), Index(5), (9, 1000), store);
     assert!(matches!(read(&Store(Vec::new())), Err(ReadError::Missing { from: Index(1) })));
-    assert!(matches!(read(&Store(vec![entry(2, 1, 10)])), Err(ReadError::Mismatch { .. })));
-    assert!(matches!(read(&Store(vec![entry(1, 2, 10)])), Err(ReadError::Mismatch { .. })));
-    let gap = Store(vec![entry(1, 1, 10), entry(3, 1, 10)]);
+    assert!(matches!(read(&Store(vec![filled(2, 1, 10)])), Err(ReadError::Mismatch { .. })));
+    assert!(matches!(read(&Store(vec![filled(1, 2, 10)])), Err(ReadError::Mismatch { .. })));
+    let gap = Store(vec![filled(1, 1, 10), filled(3, 1, 10)]);
     assert!(matches!(read(&gap), Err(ReadError::Mismatch { wanted: Index(2), .. })));
 }
 
@@ -143,7 +143,7 @@ fn disk_counts_only_what_is_synced_and_still_stands() {
     // While that is on its way, its last two entries are replaced.
     log.truncate(Index(1));
     disk.truncated(Position::new(1, 1));
-    log.append(entry(2, 2, 10));
+    log.append(filled(2, 2, 10));
     disk.hard_state_changed();
     let (second, batch) = disk.take_batch(hard_state, &log, 0).unwrap();
     assert_eq!((batch.truncate, indexes(&batch.entries)), (Some(Position::new(1, 1)), vec![2]));
@@ -164,10 +164,10 @@ fn disk_truncates_to_the_lowest_end_and_not_what_it_never_had() {
     assert!(!disk.has_batch(&log));
     log.truncate(Index(1));
     disk.truncated(Position::new(1, 1));
-    log.append(entry(2, 2, 10));
+    log.append(filled(2, 2, 10));
     log.truncate(Index(1));
     disk.truncated(Position::new(1, 1));
-    log.append(entry(2, 3, 10));
+    log.append(filled(2, 3, 10));
     let (_, batch) = disk.take_batch(hard_state, &log, 0).unwrap();
     assert_eq!(batch.truncate, Some(Position::new(1, 1)));
     assert_eq!(batch.entries.len(), 1);
@@ -203,7 +203,7 @@ fn disk_marks_the_newest_snapshot_only() {
 fn replicating(matched: u64) -> Progress {
     let mut progress = Progress::new(Index(matched), (2, 100));
     progress.sent(Index(matched), 0, Index(0));
-    assert!(progress.accepted(Index(matched), false, Index(0)));
+    assert!(progress.accepted(Index(matched), false, Index(0), Index(0)));
     assert_eq!(progress.sending(), Sending::Replicate);
     progress
 }
@@ -216,21 +216,21 @@ fn progress_keeps_to_its_window() {
     assert!(progress.may_send(last));
     progress.sent(Index(7), 10, Index(0));
     assert!(!progress.may_send(last), "two are on their way");
-    assert!(progress.accepted(Index(6), false, Index(0)));
+    assert!(progress.accepted(Index(6), false, Index(0), Index(0)));
     assert!(progress.may_send(last));
     progress.sent(Index(8), 100, Index(0));
-    assert!(progress.accepted(Index(7), false, Index(0)));
+    assert!(progress.accepted(Index(7), false, Index(0), Index(0)));
     assert!(!progress.may_send(last), "a hundred bytes are on their way");
-    assert!(progress.accepted(Index(8), false, Index(0)));
+    assert!(progress.accepted(Index(8), false, Index(0), Index(0)));
     assert!(!progress.may_send(Index(8)), "nothing is left to send");
 }
 
 #[test]
 fn progress_believes_no_claim_beyond_what_was_sent() {
     let mut progress = replicating(5);
-    assert!(!progress.accepted(Index(6), false, Index(0)));
+    assert!(!progress.accepted(Index(6), false, Index(0), Index(0)));
     assert_eq!(progress.matched(), Index(5));
-    assert!(progress.accepted(Index(3), false, Index(0)), "late, and of no use");
+    assert!(progress.accepted(Index(3), false, Index(0), Index(0)), "late, and of no use");
     assert_eq!(progress.matched(), Index(5));
 }
 
@@ -258,11 +258,11 @@ fn progress_names_a_regression_after_the_second_sign() {
     assert_eq!(reject(&mut progress), expected);
     assert_eq!(progress.next(), Index(3));
     progress.sent(Index(4), 0, Index(0));
-    assert!(!progress.accepted(Index(5), false, Index(0)), "an answer from before its loss");
-    assert!(progress.accepted(Index(4), false, Index(0)));
+    assert!(!progress.accepted(Index(5), false, Index(0), Index(0)), "an answer from before its loss");
+    assert!(progress.accepted(Index(4), false, Index(0), Index(0)));
     assert_eq!(progress.counted(), Index(0));
     progress.sent(Index(5), 0, Index(0));
-    assert!(progress.accepted(Index(5), false, Index(0)));
+    assert!(progress.accepted(Index(5), false, Index(0), Index(0)));
     assert_eq!(progress.counted(), Index(5));
 }
 
@@ -304,7 +304,7 @@ fn config_is_checked_at_the_door() {
 
 fn restored(terms: &[u64], term: u64) -> Restored {
     let log = terms.iter().map(|term| EntryMeta { term: Term(*term), payload_len: 10 }).collect();
-    let tail = terms.iter().zip(1..).map(|(term, index)| entry(index, *term, 10)).collect();
+    let tail = terms.iter().zip(1..).map(|(term, index)| filled(index, *term, 10)).collect();
     Restored {
         hard_state: HardState { term: Term(term), vote: None },
         membership: Membership { voters: [NodeId(1), NodeId(2)].into() },
@@ -330,7 +330,7 @@ fn what_the_disk_gave_back_is_checked() {
     assert_eq!(refused(short.clone()), (1, "neither sealed nor on the heap"));
     short.sealed_through = Index(1);
     assert!(start(short.clone()).is_ok());
-    short.tail[1] = entry(3, 1, 11);
+    short.tail[1] = filled(3, 1, 11);
     assert_eq!(refused(short), (3, "the whole entry differs from its record"));
     let mut long = restored(&[1, 1], 1);
     long.log.pop();
@@ -348,7 +348,7 @@ fn a_failed_read_loses_nothing() {
     restored.sealed_through = Index(3);
     let mut raft = Raft::new(config(NodeId(1)), restored).unwrap();
     raft.tick(); // alone, it leads at once
-    let store = Store((1..=3).map(|index| entry(index, 1, 10)).collect());
+    let store = Store((1..=3).map(|index| filled(index, 1, 10)).collect());
     let number = raft.ready(&store).unwrap().batch.unwrap().0;
     raft.on_durable(number);
     assert!(raft.ready(&NoStore).is_err());
@@ -356,4 +356,92 @@ fn a_failed_read_loses_nothing() {
     assert_eq!(indexes(&raft.ready(&store).unwrap().committed), [1, 2, 3]);
     assert_eq!(indexes(&raft.ready(&NoStore).unwrap().committed), [4], "its own is on the heap");
     assert!(!raft.has_ready());
+}
+
+fn follower_of_two(terms: &[u64], tail_bytes: usize) -> Raft {
+    let restored = restored(terms, *terms.last().unwrap());
+    Raft::new(Config { tail_bytes, ..config(NodeId(1)) }, restored).unwrap()
+}
+
+fn from_leader(raft: &mut Raft, term: u64, body: Body) {
+    raft.step(NodeId(2), Message { term: Term(term), body });
+    raft.check_invariants();
+}
+
+#[test]
+fn late_news_of_a_sealed_segment_is_not_about_the_entries_that_replaced_it() {
+    let mut raft = follower_of_two(&[1, 1, 1], 0);
+    let entries = vec![Entry::new(Position::new(2, 2), entry::command(b"new"))];
+    let prev = Position::new(1, 1);
+    from_leader(&mut raft, 2, Body::Append { prev, commit: Index(0), entries: entries.clone() });
+    raft.sealed(Index(3));
+    let (number, batch) = raft.ready(&NoStore).unwrap().batch.unwrap();
+    assert_eq!(batch.entries, entries);
+    raft.sealed(Index(3));
+    raft.on_durable(number);
+    raft.check_invariants();
+}
+
+#[test]
+fn an_append_does_not_join_the_batch_that_drops_the_log() {
+    let mut raft = follower_of_two(&[1, 1, 1], 1000);
+    let snapshot = SnapshotId { position: Position::new(9, 2), length: 1, digest: [0; 32] };
+    let membership = Membership { voters: [NodeId(1), NodeId(2)].into() };
+    from_leader(&mut raft, 2, Body::InstallSnapshot { snapshot, membership });
+    let append = Body::Append {
+        prev: snapshot.position,
+        commit: Index(9),
+        entries: vec![Entry::new(Position::new(10, 2), entry::command(b"next"))],
+    };
+    from_leader(&mut raft, 2, append.clone());
+    let ready = raft.ready(&NoStore).unwrap();
+    let (_, batch) = ready.batch.unwrap();
+    assert_eq!(batch.snapshot, Some(SnapshotMark { snapshot, reset: true }));
+    assert_eq!(batch.entries, []);
+    assert_eq!(ready.messages_after_sync.len(), 1, "the append is not acknowledged: it was not taken");
+    // Sent again, it has its place.
+    from_leader(&mut raft, 2, append);
+    assert_eq!(indexes(&raft.ready(&NoStore).unwrap().batch.unwrap().1.entries), [10]);
+}
+
+#[test]
+fn own_snapshots_give_way_to_newer_ones() {
+    let mut raft = follower_of_two(&[1, 1, 1], 1000);
+    let snapshot = |index| SnapshotId { position: Position::new(index, 1), length: 1, digest: [0; 32] };
+    from_leader(
+        &mut raft,
+        1,
+        Body::Append { prev: Position::new(3, 1), commit: Index(3), entries: Vec::new() },
+    );
+    assert_eq!(raft.ready(&NoStore).unwrap().committed.len(), 3);
+    raft.applied(Index(3));
+    raft.snapshot_published(snapshot(3));
+    raft.snapshot_published(snapshot(2));
+    let (number, batch) = raft.ready(&NoStore).unwrap().batch.unwrap();
+    assert_eq!(batch.snapshot, Some(SnapshotMark { snapshot: snapshot(3), reset: false }));
+    assert!(!raft.has_ready());
+    raft.on_durable(number);
+    assert_eq!(raft.status().snapshot, Index(3));
+    assert_eq!(raft.raft_state_bytes(), frame_len(16));
+    raft.snapshot_published(snapshot(2));
+    assert!(!raft.has_ready());
+}
+
+#[test]
+fn an_own_snapshot_that_a_reset_overtook_is_ignored() {
+    let mut raft = follower_of_two(&[1, 1, 1], 1000);
+    let newer = SnapshotId { position: Position::new(9, 2), length: 1, digest: [0; 32] };
+    let membership = Membership { voters: [NodeId(1), NodeId(2)].into() };
+    from_leader(&mut raft, 2, Body::InstallSnapshot { snapshot: newer, membership });
+    // It was being written when the other arrived, and is of a log that is gone.
+    raft.snapshot_published(SnapshotId { position: Position::new(3, 1), length: 1, digest: [0; 32] });
+    let (_, batch) = raft.ready(&NoStore).unwrap().batch.unwrap();
+    assert_eq!(batch.snapshot, Some(SnapshotMark { snapshot: newer, reset: true }));
+}
+
+#[test]
+#[should_panic(expected = "snapshot at 3@1, applied 0")]
+fn a_snapshot_of_what_is_not_applied_is_a_bug_of_the_host() {
+    let mut raft = follower_of_two(&[1, 1, 1], 1000);
+    raft.snapshot_published(SnapshotId { position: Position::new(3, 1), length: 1, digest: [0; 32] });
 }

@@ -158,7 +158,7 @@ fn a_length_beyond_the_file_is_bad_and_tells_its_entry() {
 fn a_sound_frame_that_makes_no_sense_is_an_error() {
     let frame = |kind, payload: &'static [u8]| Frame {
         kind,
-        position: Position::new(1, 1),
+        position: Position::ZERO,
         durable: Lsn(0),
         payload,
         payload_crc: 0,
@@ -178,6 +178,11 @@ fn a_sound_frame_that_makes_no_sense_is_an_error() {
         (255, &[0; 8]),
     ] {
         assert!(frame(kind, payload).record().is_err(), "kind {kind}, {} bytes", payload.len());
+    }
+    for (kind, payload) in [(2, &[0; 16][..]), (6, &[]), (7, &[0; 8])] {
+        assert!(frame(kind, payload).record().is_ok(), "kind {kind}");
+        let elsewhere = Frame { position: Position::new(1, 1), ..frame(kind, payload) };
+        assert!(elsewhere.record().is_err(), "kind {kind} that speaks of an entry");
     }
 }
 

@@ -43,11 +43,18 @@ pub(super) enum Witness {
 pub(super) enum Step {
     /// Synced bytes are damaged.
     Refuse,
-    /// The log ends here; write SYNCED.
+    /// The log ends here.
+    End(Ending),
+}
+
+/// What is to be written at the log's end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ending {
+    /// SYNCED: what stands before is whole, and nobody has said so.
     Attest,
-    /// The log ends here; OPEN is to be written.
+    /// OPEN: the segment is not begun.
     Open,
-    /// The log ends here, and that is on the disk already.
+    /// Nothing: the last frame says it all.
     Keep,
 }
 
@@ -60,20 +67,22 @@ pub(super) fn step(found: Found, place: Place, witness: Witness) -> Step {
         (Found::Zero | Found::Bad, Place::Start | Place::Inside, Witness::Begun) => Step::Refuse,
         // The crash came between the sync of the batch that ended with SEAL and the sync of the next one: OPEN was not
         // written yet, was lost in the cache, or is torn.
-        (Found::Zero | Found::Bad, Place::Start, Witness::Unattested | Witness::Attested) => Step::Open,
+        (Found::Zero | Found::Bad, Place::Start, Witness::Unattested | Witness::Attested) => {
+            Step::End(Ending::Open)
+        }
         // A clean end whose SYNCED was lost with the power: the batch is whole, synced or not.
-        (Found::Zero, Place::Inside, Witness::Unattested) => Step::Attest,
+        (Found::Zero, Place::Inside, Witness::Unattested) => Step::End(Ending::Attest),
         // The crash came in the middle of a batch. What is whole of it may stay: every prefix is a state of Raft.
-        (Found::Bad, Place::Inside, Witness::Unattested) => Step::Attest,
+        (Found::Bad, Place::Inside, Witness::Unattested) => Step::End(Ending::Attest),
         // A clean end. Another SYNCED would let a crash loop fill the disk.
-        (Found::Zero, Place::Inside, Witness::Attested) => Step::Keep,
+        (Found::Zero, Place::Inside, Witness::Attested) => Step::End(Ending::Keep),
         // The crash came in the middle of a batch, of which nothing is whole.
-        (Found::Bad, Place::Inside, Witness::Attested) => Step::Keep,
+        (Found::Bad, Place::Inside, Witness::Attested) => Step::End(Ending::Keep),
     }
 }
 
 /// Looks a walked log up in the table; `Refuse` becomes the error.
-pub(super) fn decide(walked: &Walked) -> Result<Step, OpenError> {
+pub(super) fn decide(walked: &Walked) -> Result<Ending, OpenError> {
     let found = match walked.at_end {
         AtEnd::Zero => Found::Zero,
         AtEnd::Bad { .. } => Found::Bad,
@@ -93,13 +102,13 @@ pub(super) fn decide(walked: &Walked) -> Result<Step, OpenError> {
     };
     match step(found, place, witness) {
         Step::Refuse => Err(OpenError::Damaged(damage(walked))),
-        step @ (Step::Attest | Step::Open | Step::Keep) => {
+        Step::End(ending) => {
             // Only now: behind damage there are entries missing of which the frames left do not know.
             walked
                 .replay
                 .check_whole()
                 .map_err(|what| OpenError::damaged(&walked.tail.path, walked.end.offset(), what))?;
-            Ok(step)
+            Ok(ending)
         }
     }
 }
@@ -135,9 +144,9 @@ mod tests {
                 assert_eq!(step(found, place, Witness::Promised), Step::Refuse);
                 assert_eq!(step(found, place, Witness::Begun), Step::Refuse);
             }
-            assert_eq!(step(found, Place::Start, Witness::Unattested), Step::Open);
-            assert_eq!(step(found, Place::Inside, Witness::Unattested), Step::Attest);
-            assert_eq!(step(found, Place::Inside, Witness::Attested), Step::Keep);
+            assert_eq!(step(found, Place::Start, Witness::Unattested), Step::End(Ending::Open));
+            assert_eq!(step(found, Place::Inside, Witness::Unattested), Step::End(Ending::Attest));
+            assert_eq!(step(found, Place::Inside, Witness::Attested), Step::End(Ending::Keep));
         }
     }
 }

@@ -11,14 +11,14 @@ use crate::record::{self, Open, Record};
 use crate::segment::{self, HEADER_LEN};
 use crate::snapshot;
 
-use super::cases::Step;
+use super::cases::Ending;
 use super::replay::Replayed;
 use super::survey::Survey;
 use super::walk::{Loaded, Walked};
 
-/// Carries a step out. Afterwards `walked.end` is where the next frame goes, and all before `walked.durable` is on the
+/// Writes the log's end. Afterwards `walked.end` is where the next frame goes, and all before `walked.durable` is on the
 /// disk.
-pub(super) fn apply<F: Fs>(fs: &F, walked: &mut Walked, step: Step) -> Result<(), OpenError> {
+pub(super) fn apply<F: Fs>(fs: &F, walked: &mut Walked, ending: Ending) -> Result<(), OpenError> {
     if let Some(before) = &walked.before_tail {
         // It is whole: it ends with SEAL.
         let from = unproven_from(walked, before);
@@ -33,30 +33,26 @@ pub(super) fn apply<F: Fs>(fs: &F, walked: &mut Walked, step: Step) -> Result<()
         .map_err(OpenError::io("write", &tail.path))?;
     file.sync_data().map_err(OpenError::io("sync", &tail.path))?;
 
-    let before_end = walked.end;
-    let record = match step {
-        Step::Attest => Record::Synced,
-        Step::Open => Record::Open(open(walked)),
-        Step::Keep | Step::Refuse => {
-            walked.durable = before_end;
+    let end = walked.end;
+    let (record, promise) = match ending {
+        Ending::Attest => (Record::Synced, end),
+        // What OPEN vouches for is the segment before; this one holds nothing yet.
+        Ending::Open => (Record::Open(open(walked)), walked.replay.said),
+        Ending::Keep => {
+            walked.durable = end;
             return Ok(());
         }
     };
-    // What OPEN vouches for is the segment before; this one holds nothing yet.
-    let promise = match step {
-        Step::Open => walked.replay.said,
-        Step::Attest | Step::Keep | Step::Refuse => before_end,
-    };
     let mut frame = Vec::new();
-    record::encode(&record, promise, &tail.seed, before_end.offset(), &mut frame);
-    write_all_at(&file, &frame, before_end.offset()).map_err(OpenError::io("write", &tail.path))?;
+    record::encode(&record, promise, &tail.seed, end.offset(), &mut frame);
+    write_all_at(&file, &frame, end.offset()).map_err(OpenError::io("write", &tail.path))?;
     file.sync_data().map_err(OpenError::io("sync", &tail.path))?;
     if let Record::Open(open) = record {
         let before = open.last.index;
         walked.replay.segments.push(Replayed { id: tail.id, before, table: Default::default() });
         walked.replay.holds_snapshot = false;
     }
-    walked.end = Lsn(before_end.0 + frame.len() as u64);
+    walked.end = Lsn(end.0 + frame.len() as u64);
     walked.durable = walked.end;
     Ok(())
 }

@@ -3,6 +3,7 @@
 mod counting;
 mod damage;
 mod recovery;
+mod threads;
 mod writing;
 
 use std::path::{Path, PathBuf};

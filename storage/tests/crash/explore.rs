@@ -11,9 +11,11 @@ use crate::{exhaustive, sample};
 
 use Act::*;
 
-/// What may be found after a crash of `disk`: power cuts, and a killed process with and without its page cache.
+/// What may be found after a crash of `disk`: power cuts, also with sectors torn within, and a killed process with and
+/// without its page cache.
 pub(crate) fn outcomes(disk: &ModelFs, bound: u64, seed: u64) -> impl Iterator<Item = ModelFs> {
-    disk.cuts(bound, seed).chain([disk.kill(), disk.kill_and_evict()])
+    let torn = [disk.cut(Cut::Torn(seed)), disk.cut(Cut::Torn(seed + 1))];
+    disk.cuts(bound, seed).chain(torn).chain([disk.kill(), disk.kill_and_evict()])
 }
 
 /// Opens disks, remembers which it has seen, and says what is wrong in one breath with how to see it again.
@@ -179,6 +181,44 @@ fn purges_right_behind_a_snapshot() {
         Sync,
     ];
     explore("purges_right_behind_a_snapshot", &script);
+}
+
+/// The power cut keeps some of the unlinked names: what is left is no gap in the log.
+#[test]
+fn purges_of_several_segments() {
+    let script = [
+        Append(4, 600),
+        Append(4, 600),
+        Append(5, 600),
+        Sync,
+        Snapshot(0),
+        Sync,
+        Vote,
+        Sync,
+        Chores,
+        Append(1, 8),
+        Sync,
+    ];
+    explore("purges_of_several_segments", &script);
+}
+
+/// A truncation is judged by the snapshot in force where it stands, not by a later one above it.
+#[test]
+fn snapshots_above_a_truncation() {
+    let script = [
+        Append(4, 50),
+        Sync,
+        Overwrite(2),
+        Append(3, 50),
+        Sync,
+        Snapshot(1),
+        Sync,
+        Reopen,
+        Vote,
+        Sync,
+        Reopen,
+    ];
+    explore("snapshots_above_a_truncation", &script);
 }
 
 #[test]

@@ -3,13 +3,13 @@
 
 use std::path::{Path, PathBuf};
 
-use raftmap_storage::OpenError;
 use raftmap_storage::model::{Cut, ModelFs};
 use raftmap_storage::types::frame_len;
+use raftmap_storage::{OpenError, verify};
 
 use crate::exhaustive;
 use crate::story::{State, Story};
-use crate::world::{Act, World, open_and_read, read_state, segments, try_open};
+use crate::world::{Act, World, dir, open_and_read, read_state, segments, try_open};
 
 use Act::*;
 
@@ -56,7 +56,12 @@ fn check(small: &Small, path: &PathBuf, bytes: &[u8], byte: usize, bit: u8, tall
     let flipped = small.disk.kill();
     assert!(flipped.flip(path, byte, bit));
     let fail = |what: String| -> ! { panic!("bit {bit} of byte {byte} of {}: {what}", path.display()) };
-    match try_open(&flipped) {
+    let offline = verify(flipped.kill(), dir(), |_| ()).map(|_| ()).map_err(|error| error.to_string());
+    let opened = try_open(&flipped);
+    if offline.as_ref().err() != opened.as_ref().err().map(|error| error.to_string()).as_ref() {
+        fail(format!("offline {offline:?}, opened {:?}", opened.as_ref().err()));
+    }
+    match opened {
         Ok((wal, recovered)) => {
             drop(wal);
             let state = read_state(&recovered).unwrap_or_else(|error| fail(error));

@@ -20,6 +20,7 @@ mod explore;
 mod failing_calls;
 mod failing_syncs;
 mod flipped_bits;
+mod ghosts;
 mod random;
 mod story;
 mod world;

@@ -13,7 +13,7 @@ fn pick_act(random: &mut Random) -> Act {
         7 => Act::Vote,
         8 => Act::Overwrite(random.below(6) as usize),
         9 => Act::Truncate(random.below(4) as usize),
-        10 => Act::Snapshot(random.below(5) as usize),
+        10 => Act::Snapshot(random.below(3) as usize),
         11 => Act::Install(random.below(20)),
         12..=14 => Act::Sync,
         15 => Act::SyncOnce,
@@ -42,11 +42,12 @@ fn pick_fault(random: &mut Random) -> Fault {
 }
 
 fn pick_crash(random: &mut Random, fs: &ModelFs) -> ModelFs {
-    match random.below(6) {
+    match random.below(7) {
         0 => fs.kill(),
         1 => fs.kill_and_evict(),
         2 => fs.cut(Cut::LoseAll),
         3 => fs.cut(Cut::KeepAll),
+        4 => fs.cut(Cut::Torn(random.next_u64())),
         _ => fs.cut(Cut::Some(random.next_u64())),
     }
 }

@@ -1,0 +1,97 @@
+//! The house rules that no compiler holds: who may import whom, what must be absent where, and how long a file may be.
+//! ARCHITECTURE.md says why. A rule's tables and the violations planted to test it are in `tidy/rules.rs`.
+
+#![allow(clippy::expect_used, clippy::panic, reason = "a test that cannot go on ends there")]
+
+#[path = "tidy/rules.rs"]
+mod rules;
+#[path = "tidy/scan.rs"]
+mod scan;
+
+use std::fs;
+use std::path::Path;
+
+use rules::Source;
+
+/// Every text file of the repository, with its path from the root.
+fn files() -> Vec<(String, String)> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut found = Vec::new();
+    collect(root, root, &mut found);
+    found.sort();
+    found
+}
+
+fn collect(root: &Path, folder: &Path, found: &mut Vec<(String, String)>) {
+    for entry in fs::read_dir(folder).expect("a folder of the repository") {
+        let path = entry.expect("an entry of it").path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let built = path.is_dir() && (name.starts_with("target") || name == "corpus" || name == "artifacts");
+        if name == ".git" || built {
+            continue;
+        }
+        if path.is_dir() {
+            collect(root, &path, found);
+        } else if let Ok(content) = fs::read_to_string(&path) {
+            let inside = path.strip_prefix(root).expect("below the root");
+            found.push((inside.to_string_lossy().into_owned(), content));
+        }
+    }
+}
+
+fn sources() -> Vec<Source> {
+    let files = files();
+    let rust = files.iter().filter(|(path, _)| path.ends_with(".rs"));
+    let sources: Vec<_> = rust.map(|(path, content)| Source::new(path, content)).collect();
+    // A rule over no file holds always.
+    for path in ["src/raft/mod.rs", "src/kv/mod.rs", "storage/src/os/map.rs", "net/src/tls.rs", "tests/tidy.rs"] {
+        assert!(sources.iter().any(|source| source.path == path), "{path} was not found");
+    }
+    sources
+}
+
+#[track_caller]
+fn holds(rule: impl Fn(&Source) -> Vec<String>) {
+    none(sources().iter().flat_map(rule).collect());
+}
+
+#[track_caller]
+fn none(violations: Vec<String>) {
+    assert!(violations.is_empty(), "\n{}", violations.join("\n"));
+}
+
+#[test]
+fn imports_follow_the_arrows() {
+    holds(rules::arrows);
+}
+
+#[test]
+fn core_and_map_have_no_clock_file_thread_or_randomness() {
+    let manifests = files().into_iter().filter(|(path, _)| path.ends_with("Cargo.toml"));
+    let packages: Vec<String> = manifests.flat_map(|(_, content)| rules::packages(&content)).collect();
+    assert!(packages.iter().any(|package| package == "tokio"), "{packages:?}");
+    holds(|source| rules::purity(source, &packages));
+    holds(rules::denies_the_lists);
+}
+
+#[test]
+fn packages_stay_behind_their_fences() {
+    holds(rules::fences);
+    let manifests = files().into_iter().filter(|(path, _)| path.ends_with("Cargo.toml"));
+    none(manifests.flat_map(|(path, content)| rules::manifest(&path, &content)).collect());
+}
+
+#[test]
+fn temporary_files_get_their_names_in_one_place() {
+    holds(rules::naming);
+}
+
+#[test]
+fn nothing_is_unsafe_unfinished_or_ignored() {
+    holds(rules::words);
+}
+
+#[test]
+fn texts_are_short_and_finished() {
+    none(files().iter().flat_map(|(path, content)| rules::text(path, content)).collect());
+}
