@@ -48,7 +48,7 @@ async fn ask(server: SocketAddr, options: &ConnectOptions, timeout: Duration, bo
         let connection = endpoint
             .connect(server, hello, handler, timeout)
             .await
-            .map_err(|error| Error::Unreachable { server, why: crate::node::fault::chain(&error) })?;
+            .map_err(|error| Error::Unreachable { server, why: crate::error::chain(&error) })?;
         let request = encode_request(&Request { id: 1, body }).map_err(protocol)?;
         connection.send(&[request]).map_err(protocol)?;
         let payload = receiver.await.map_err(|_| Error::Unreachable { server, why: "it hung up".into() })?;

@@ -57,7 +57,7 @@ impl Doors {
             .endpoint
             .connect(address, hello, handler, HANDSHAKE)
             .await
-            .map_err(|error| crate::node::fault::chain(&error))?;
+            .map_err(|error| crate::error::chain(&error))?;
         ServerHello::decode(connection.hello()).map_err(|error| error.to_string())?;
         Ok(Link::Remote(Arc::new(connection)))
     }

@@ -23,9 +23,8 @@ use tokio::sync::{Notify, oneshot};
 
 use self::door::{Door, Doors, Link};
 use self::machine::{CallId, Ending, Machine, Output, ServerId};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, chain};
 use crate::kv::{Command, Page, Reply, Scan, Versioned};
-use crate::node::fault::chain;
 use crate::wire::client::{Answer, Query, Response};
 
 /// How long a call may take where nothing else is said.

@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use raftmap_storage::types::{Index, Term};
 
+pub(crate) use crate::error::chain;
+
 /// A node that cannot go on without putting data at risk stops. Its directory is left as it is.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum Fault {
@@ -28,16 +30,4 @@ pub enum Fault {
     /// The network endpoint is gone.
     #[error("the network: {0}; restart the node")]
     Network(String),
-}
-
-/// An error with all its causes, in one line.
-pub fn chain(error: &dyn std::error::Error) -> String {
-    let mut words = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        words.push_str(": ");
-        words.push_str(&error.to_string());
-        cause = error.source();
-    }
-    words
 }
