@@ -68,3 +68,79 @@ impl OlderEntries for Older {
         Ok(entries)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use raftmap_storage::os::OsFs;
+    use raftmap_storage::types::{Batch, ClusterId, HardState, NodeId, Position, Term};
+    use raftmap_storage::{Identity, Options, Wal};
+
+    use super::*;
+
+    const PAYLOAD: usize = 500;
+
+    /// A log of 64 KiB segments, which hold some 120 entries each.
+    fn log(dir: &std::path::Path) -> Wal<OsFs> {
+        let identity = Identity { cluster: ClusterId([1; 16]), node: NodeId(1) };
+        let options = Options::new(Some(1_000), 512);
+        let (mut wal, _) = raftmap_storage::open(OsFs, dir, identity, options).expect("opens");
+        let hard_state = Some(HardState { term: Term(2), vote: None });
+        wal.push(1, Batch { hard_state, ..Batch::default() }).expect("queued");
+        wal
+    }
+
+    fn entries(indexes: std::ops::RangeInclusive<u64>, term: u64) -> Vec<Entry> {
+        indexes.map(|index| Entry::new(Position::new(index, term), Bytes::from(vec![7; PAYLOAD]))).collect()
+    }
+
+    fn write(wal: &mut Wal<OsFs>, older: &mut Older, number: u64, batch: Batch) {
+        wal.push(number, batch).expect("queued");
+        while wal.queued() {
+            let synced = wal.sync().expect("synced");
+            synced.sealed.into_iter().for_each(|segment| older.add(segment));
+            while let Some(chore) = wal.next_chore() {
+                wal.chore_done(chore.run().expect("done")).expect("taken");
+            }
+        }
+    }
+
+    fn terms(older: &Older, from: u64, through: u64) -> Vec<u64> {
+        let entries = older.read(Index(from), Index(through), usize::MAX).expect("is there");
+        let indexes: Vec<u64> = entries.iter().map(|entry| entry.position.index.0).collect();
+        assert_eq!(indexes, (from..=through).collect::<Vec<_>>());
+        entries.iter().map(|entry| entry.position.term.0).collect()
+    }
+
+    #[test]
+    fn entries_are_read_across_segments_and_within_the_bytes() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let (mut wal, mut older) = (log(dir.path()), Older::new(vec![]));
+        write(&mut wal, &mut older, 2, Batch { entries: entries(1..=400, 1), ..Batch::default() });
+        assert!(older.segments.len() >= 3, "{}", older.segments.len());
+        assert_eq!(terms(&older, 1, 300), vec![1; 300]);
+        let few = older.read(Index(5), Index(300), 3 * PAYLOAD).expect("is there");
+        assert_eq!(few.len(), 3);
+        assert_eq!(older.read(Index(5), Index(300), 1).expect("one always fits").len(), 1);
+        assert!(older.read(Index(399), Index(400), usize::MAX).is_err(), "not sealed yet");
+    }
+
+    #[test]
+    fn what_was_replaced_later_is_not_read() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let (mut wal, mut older) = (log(dir.path()), Older::new(vec![]));
+        write(&mut wal, &mut older, 2, Batch { entries: entries(1..=130, 1), ..Batch::default() });
+        let truncate = Some(Position::new(100, 1));
+        write(
+            &mut wal,
+            &mut older,
+            3,
+            Batch { truncate, entries: entries(101..=600, 2), ..Batch::default() },
+        );
+        assert_eq!(terms(&older, 50, 100), vec![1; 51]);
+        assert_eq!(terms(&older, 101, 200), vec![2; 100]);
+        older.forget_through(Index(300));
+        assert!(older.read(Index(10), Index(20), usize::MAX).is_err(), "in the snapshot");
+        assert_eq!(terms(&older, 301, 310), vec![2; 10]);
+    }
+}

@@ -33,6 +33,10 @@ const UNCOMMITTED_BYTES: u64 = 64 << 20;
 /// Requests of clients that wait for the log at once.
 const WAITING: usize = 65_536;
 
+/// Segments that the frames on disk may fill beyond twice the log's bound before a snapshot is due for their sake: what a
+/// purge leaves because only whole segments go.
+const SLACK_SEGMENTS: u64 = 4;
+
 /// A node's parts, ready to run.
 pub struct Opened<F: Fs> {
     /// The log, locked.
@@ -59,11 +63,18 @@ pub fn open<F: Fs>(fs: &F, config: &NodeConfig, cluster: ClusterId) -> Result<Op
         write_bootstrap(&mut wal, &mut recovered, bootstrap.clone())?;
     }
     let (membership, map) = restore(fs, config, &recovered)?;
-    let ours = membership.clone();
-    belongs(config, &ours, map.limits())?;
-    let hello = hello(config, cluster, &wal, boot, &bootstrap, &ours, map.limits());
+    belongs(config, &membership, map.limits())?;
+    let hello = hello(config, cluster, &wal, boot, &bootstrap, &membership, map.limits());
     let seed = seed(fs.entropy().map_err(io)?, config.id);
-    let replica = replica(config, recovered, membership, map, seed)?;
+    let bound = config.max_raft_state.unwrap_or(0);
+    let replica_config = ReplicaConfig {
+        max_raft_state: config.max_raft_state,
+        log_bytes_max: bound.saturating_mul(2).saturating_add(SLACK_SEGMENTS * options.segment_bytes),
+        addresses: config.members(),
+        waiting_max: WAITING,
+        membership,
+    };
+    let replica = replica(config, recovered, map, seed, replica_config)?;
     Ok(Opened { wal, replica, hello })
 }
 
@@ -182,9 +193,9 @@ fn hello<F: Fs>(
 fn replica(
     config: &NodeConfig,
     recovered: Recovered,
-    membership: Membership,
     map: StateMachine,
     seed: u64,
+    replica_config: ReplicaConfig,
 ) -> Result<Replica, StartError> {
     let (heartbeat_ticks, election_min, election_max) = config.timing.ticks();
     let raft_config = Config {
@@ -205,18 +216,12 @@ fn replica(
     let restored = Restored {
         hard_state: recovered.hard_state,
         snapshot,
-        membership: membership.clone(),
+        membership: replica_config.membership.clone(),
         log: recovered.log,
         tail: recovered.tail,
         sealed_through,
     };
     let raft = Raft::new(raft_config, restored).map_err(|error| StartError::Core(error.to_string()))?;
-    let replica_config = ReplicaConfig {
-        max_raft_state: config.max_raft_state,
-        addresses: config.members(),
-        waiting_max: WAITING,
-        membership,
-    };
     Ok(Replica::new(raft, map, recovered.sealed, snapshot, replica_config))
 }
 

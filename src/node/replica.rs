@@ -80,6 +80,8 @@ pub struct Durable {
     pub took: Duration,
     /// Bytes of the directory.
     pub disk_bytes: u64,
+    /// Bytes of the frames that recovery would read, hard states and truncations among them.
+    pub log_bytes: u64,
 }
 
 /// A snapshot from a leader, ready to take the map's place.
@@ -148,6 +150,9 @@ pub trait Host {
 pub struct ReplicaConfig {
     /// The bound of Raft state in bytes; `None` never snapshots.
     pub max_raft_state: Option<u64>,
+    /// Bytes of frames on disk, of any kind, at which a snapshot is due: elections and truncations write frames too, and
+    /// a log may grow by them alone.
+    pub log_bytes_max: u64,
     /// Where members are reached, for hints to clients.
     pub addresses: BTreeMap<NodeId, SocketAddr>,
     /// Most requests of clients waiting at once; one more gets [`Refusal::Busy`].
@@ -172,6 +177,7 @@ pub struct Replica {
     arrived: Option<Box<Arrived>>,
     syncs: SyncTimes,
     disk_bytes: u64,
+    log_bytes: u64,
     no_space: bool,
     soft: SoftState,
     /// Ticks until log time may be moved on again.
@@ -220,6 +226,7 @@ impl Replica {
             arrived: None,
             syncs: SyncTimes::default(),
             disk_bytes: 0,
+            log_bytes: 0,
             no_space: false,
             soft,
             expiring: 0,
@@ -303,6 +310,7 @@ impl Replica {
     fn on_durable(&mut self, durable: Durable, host: &mut impl Host) {
         self.syncs.record(durable.took);
         self.disk_bytes = durable.disk_bytes;
+        self.log_bytes = durable.log_bytes;
         if let Some(through) = durable.through {
             self.durable = self.durable.max(through);
             self.raft.on_durable(through);
@@ -513,7 +521,9 @@ impl Replica {
     /// Starts one when the log nears its bound and what is applied here is durable here as well.
     fn maybe_snapshot(&mut self, host: &mut impl Host) {
         let Some(bound) = self.config.max_raft_state else { return };
-        if self.snapshot.writing || self.snapshot.pause > 0 || self.raft.raft_state_bytes() < bound / 4 * 3 {
+        let near =
+            self.raft.raft_state_bytes() >= bound / 4 * 3 || self.log_bytes >= self.config.log_bytes_max;
+        if self.snapshot.writing || self.snapshot.pause > 0 || !near {
             return;
         }
         let applied = self.map.applied().index;

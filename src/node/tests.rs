@@ -192,6 +192,7 @@ fn replica(id: u64, membership: &Membership, limits: Limits, max_raft_state: Opt
     let address = |id: &NodeId| ([127, 0, 0, 1], 7000 + id.0 as u16).into();
     let config = ReplicaConfig {
         max_raft_state,
+        log_bytes_max: 1 << 20,
         addresses: membership.voters.iter().map(|id| (*id, address(id))).collect::<BTreeMap<_, _>>(),
         waiting_max: 8,
         membership: membership.clone(),
@@ -378,6 +379,15 @@ fn a_log_near_its_bound_is_snapshotted_and_at_it_writes_wait() {
     assert_eq!(status.snapshot, snapshot.position.index);
     assert!(status.raft_state_bytes < 1_900, "the log below the snapshot is gone: {status:?}");
     world.call(0, append(session, sequence, "0123456789")).expect("there is room again");
+}
+
+#[test]
+fn a_log_that_grows_by_other_frames_than_entries_is_snapshotted_too() {
+    let mut world = World::new(1, Limits::default(), Some(1 << 20));
+    world.open(0);
+    let grown = Durable { log_bytes: 1 << 20, ..Durable::default() };
+    world.step(0, Input::Durable(grown));
+    assert!(matches!(world.nodes[0].1.jobs.as_slice(), [Job::WriteSnapshot { .. }]));
 }
 
 #[test]

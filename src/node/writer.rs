@@ -135,6 +135,7 @@ impl<F: Fs> Writer<F> {
                 sealed: synced.sealed,
                 took: started.elapsed(),
                 disk_bytes: self.wal.disk_bytes(),
+                log_bytes: self.wal.log_bytes(),
             };
             self.tell(Input::Durable(durable));
         }

@@ -1,6 +1,7 @@
 //! Three `raftmap serve` processes with certificates of their own, and ways to be unkind to them.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::fs::{self, OpenOptions};
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::path::{Path, PathBuf};
@@ -32,7 +33,6 @@ pub(crate) fn run(args: &[&str]) -> Ended {
 }
 
 /// A command's end.
-#[derive(Debug)]
 pub(crate) struct Ended {
     pub(crate) code: Option<i32>,
     pub(crate) stdout: Vec<u8>,
@@ -62,6 +62,13 @@ impl Ended {
         let text = self.text();
         assert!(text.ends_with('\n') && text.lines().count() == 1, "{text}");
         serde_json::from_str(text).unwrap()
+    }
+}
+
+impl fmt::Debug for Ended {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let stdout = String::from_utf8_lossy(&self.stdout);
+        write!(f, "code {:?}\nstdout: {stdout}\nstderr: {}", self.code, self.stderr)
     }
 }
 

@@ -9,9 +9,9 @@ use super::cluster::{Cluster, Ended, copy_dir, run};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_flipped_bit_is_named_and_keeps_a_node_from_starting() {
-    let mut cluster = Cluster::start(&["--max-raft-state", "256KiB"]).await;
+    let mut cluster = Cluster::start(&["--max-raft-state", "256KiB", "--limit-value", "8KiB"]).await;
     let clerk = cluster.clerk();
-    // More than three segments of 64 KiB, so that there is a snapshot, a sealed segment and one in use.
+    // Five segments of 64 KiB: a snapshot at three quarters of the bound, sealed ones above it, one in use.
     for number in 0..330 {
         clerk.put(format!("key-{}", number % 50), [b'v'; 1_024]).await.unwrap();
     }

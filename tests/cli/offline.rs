@@ -33,7 +33,7 @@ async fn a_directory_belongs_to_one_process() {
     let words = run(&["log", "dump", "--dir", &dir]).code(0);
     let json = run(&["log", "dump", "--dir", &dir, "--json"]).code(0).json();
     assert_eq!(words.text().lines().count(), json["lines"].as_array().unwrap().len());
-    assert!(words.text().contains(" entry"), "{words:?}");
+    assert!(words.text().contains(" ENTRY "), "{words:?}");
 
     let empty = tempfile::tempdir().unwrap();
     let nothing = run(&["log", "verify", "--dir", &empty.path().display().to_string()]).code(5);

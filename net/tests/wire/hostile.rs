@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -18,6 +19,8 @@ const PEER: &[u8] = b"raftmap-peer/1";
 const CLIENT: &[u8] = b"raftmap-client/1";
 const HELLO: u8 = 1;
 const REQUEST: u8 = 2;
+const SNAPSHOT_OFFER: u8 = 4;
+const SNAPSHOT_ACCEPT: u8 = 5;
 
 /// An authority on disk, so that a bare client can show its certificates.
 struct World {
@@ -172,6 +175,50 @@ fn a_malformed_frame_from_a_peer_costs_it_the_connection() {
     assert_eq!(world.server.connected(), (1, "hi".into()));
     assert_eq!(world.server.frame().3, "fine");
     assert_eq!(world.server.disconnected(), 1);
+}
+
+/// Remembers only whether it was told that the body is whole.
+struct Finished(Arc<AtomicBool>);
+
+impl SnapshotWriter for Finished {
+    fn chunk(&mut self, _: Bytes) -> Result<(), String> {
+        Ok(())
+    }
+
+    fn finish(self: Box<Self>) -> Result<(), String> {
+        self.0.store(true, Ordering::SeqCst);
+        Ok(())
+    }
+}
+
+#[test]
+fn a_snapshot_of_another_length_than_announced_is_not_kept() {
+    for (sent, expected) in [(99, "1 bytes fewer"), (101, "more bytes"), (100, "")] {
+        let finished = Arc::new(AtomicBool::new(false));
+        let writer = finished.clone();
+        let world = World::new(|plan| {
+            plan.snapshot = Box::new(move |offer| {
+                assert_eq!((offer.length, &offer.announcement[..]), (100, &b"index 7"[..]));
+                Ok(SnapshotAccept { offset: 0, writer: Box::new(Finished(writer.clone())) })
+            });
+        });
+        let connection = world.knock(Some("n1"), PEER).unwrap();
+        world.say(&connection, &[frame(HELLO, b"hi"), frame(HELLO, b"")].concat());
+        world.server.connected();
+        let answer = world.runtime.block_on(async {
+            let (mut send, mut recv) = connection.open_bi().await.unwrap();
+            let offer = [&100_u64.to_le_bytes()[..], b"index 7"].concat();
+            send.write_all(&frame(SNAPSHOT_OFFER, &offer)).await.unwrap();
+            let mut accepted = [0; 24];
+            recv.read_exact(&mut accepted).await.unwrap();
+            assert_eq!(accepted[..], frame(SNAPSHOT_ACCEPT, &0_u64.to_le_bytes()));
+            send.write_all(&vec![0; sent]).await.unwrap();
+            send.finish().unwrap();
+            recv.read_to_end(1000).await.unwrap()
+        });
+        assert!(String::from_utf8_lossy(&answer).contains(expected), "{sent}: {answer:?}");
+        assert_eq!(finished.load(Ordering::SeqCst), sent == 100, "{sent} of 100 bytes");
+    }
 }
 
 #[test]

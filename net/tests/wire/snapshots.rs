@@ -72,9 +72,10 @@ fn body(length: usize) -> Bytes {
     (0..length).map(|i| (i * 31 + i / 251) as u8).collect()
 }
 
+/// The sender's reports; a test may end before them.
 fn send(one: &Running, body: &Bytes) -> Result<Receiver<SnapshotReport>, SnapshotError> {
     let (report, reports) = channel();
-    let report = Box::new(move |said| report.send(said).unwrap());
+    let report = Box::new(move |said| drop(report.send(said)));
     one.peers.send_snapshot(2, "index 7".into(), body.clone(), report).map(|()| reports)
 }
 
@@ -203,6 +204,32 @@ fn urgent_frames_pass_a_snapshot_and_a_full_log() {
     assert!(during > 10, "only {during} heartbeats went beside the snapshot");
     assert!(slowest < Duration::from_millis(250), "a heartbeat took {slowest:?}");
     assert_eq!(end(&reports).1, Ok(()));
+}
+
+#[test]
+fn urgent_frames_pass_a_snapshot_on_a_slow_link() {
+    let runtime = runtime();
+    let authority = Authority::new().unwrap();
+    let (kept, addr) = (Arc::new(Mutex::new(Kept::default())), free_addr());
+    let mut plan = Plan::new(node(&authority, 2), addr, &[(1, free_addr())]);
+    plan.snapshot = keep(&kept, Duration::ZERO, usize::MAX);
+    let two = plan.start(&runtime);
+    let one = Plan::new(node(&authority, 1), any_port(), &[(2, slow_link(addr, 4_000_000))]).start(&runtime);
+    one.connected();
+    two.connected();
+    let reports = send(&one, &body(40_000_000)).unwrap();
+    let mut slowest = Duration::ZERO;
+    for _ in 0..30 {
+        let sent = Instant::now();
+        one.peers.send(2, Class::Urgent, KIND, &["heartbeat".into()]);
+        assert_eq!(two.frame().1, Class::Urgent);
+        slowest = slowest.max(sent.elapsed());
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    assert!(kept.lock().unwrap().bytes.len() > 1_000_000, "the snapshot moves too");
+    assert_eq!(kept.lock().unwrap().finished, 0, "the snapshot is still under way");
+    assert!(slowest < Duration::from_millis(500), "a heartbeat took {slowest:?}");
+    drop((one, reports));
 }
 
 #[test]

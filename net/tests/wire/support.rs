@@ -261,3 +261,32 @@ pub(crate) fn connect(
     std::mem::forget(endpoint);
     Ok((connection, heard))
 }
+
+/// An address behind which `to` is, over a link that carries so much towards it, and everything back.
+pub(crate) fn slow_link(to: SocketAddr, bytes_per_second: u32) -> SocketAddr {
+    let near = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::DGRAM, None).unwrap();
+    // A short queue at the link's entry, as a switch has: what does not fit is lost.
+    near.set_recv_buffer_size(64 << 10).unwrap();
+    near.bind(&any_port().into()).unwrap();
+    let near = Arc::new(std::net::UdpSocket::from(near));
+    let far = Arc::new(std::net::UdpSocket::bind(any_port()).unwrap());
+    let addr = near.local_addr().unwrap();
+    let dialler = Arc::new(Mutex::new(addr));
+    let (back_near, back_far, back_dialler) = (near.clone(), far.clone(), dialler.clone());
+    std::thread::spawn(move || {
+        let mut packet = [0; 1 << 16];
+        while let Ok((length, from)) = near.recv_from(&mut packet) {
+            *dialler.lock().unwrap() = from;
+            std::thread::sleep(Duration::from_secs(1) * length as u32 / bytes_per_second);
+            let _ = far.send_to(&packet[..length], to);
+        }
+    });
+    std::thread::spawn(move || {
+        let mut packet = [0; 1 << 16];
+        while let Ok((length, _)) = back_far.recv_from(&mut packet) {
+            let to = *back_dialler.lock().unwrap();
+            let _ = back_near.send_to(&packet[..length], to);
+        }
+    });
+    addr
+}

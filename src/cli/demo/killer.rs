@@ -1,14 +1,17 @@
 //! SIGKILL and restart, one node at a time, by the plan.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
+use raftmap::NodeStatus;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::clients::Board;
-use super::nodes::{Nodes, leader_of};
+use super::nodes::Nodes;
 use super::plan::{Plan, Victim};
 use super::report::Kill;
 use super::view::View;
+use crate::cli::status::leader;
 
 /// A restarted node has to be back within this.
 const BACK_MAX: Duration = Duration::from_secs(8);
@@ -25,7 +28,21 @@ pub(super) struct Killer<'a> {
     pub(super) kills: &'a mut Vec<Kill>,
     /// Nodes that came back.
     pub(super) restarts: &'a mut u64,
+    /// A leader that was killed and whose successor has not been seen yet.
+    pub(super) fallen: Option<Fallen>,
+    /// The latest leader's term.
+    pub(super) term: u64,
 }
+
+/// A leader that is gone.
+#[derive(Clone, Copy)]
+pub(super) struct Fallen {
+    /// Its term: whoever leads in a later one is its successor.
+    term: u64,
+    killed: Instant,
+}
+
+type Statuses = BTreeMap<u64, NodeStatus>;
 
 impl Killer<'_> {
     /// Kills a node `every` so often until `end`, and sees each back before the next.
@@ -46,11 +63,12 @@ impl Killer<'_> {
     /// The plan's next victim, once all nodes are up and, where it matters, one leads. `None`: the time is over.
     async fn choose(&mut self, end: Instant) -> Result<Option<Victim>, String> {
         while Instant::now() < end {
-            self.all_run()?;
-            let statuses = self.nodes.statuses().await;
+            let statuses = self.ask().await?;
+            let leader = leader(statuses.values());
             if statuses.len() == self.nodes.ids().len()
-                && let Some(victim) = self.plan.next(leader_of(&statuses))
+                && let Some(victim) = self.plan.next(leader.map(|leader| leader.id.0))
             {
+                self.term = leader.map_or(self.term, |leader| leader.term.0);
                 return Ok(Some(victim));
             }
             sleep(POLL).await;
@@ -65,26 +83,14 @@ impl Killer<'_> {
         let after = self.board.now();
         self.kills.push(Kill { node, led: leads, before, after });
         let killed = Instant::now();
-        if leads {
-            self.view.tell(&format!("killed node {node} (leader)"));
-            self.watch_election(node, killed, killed + down).await;
-        } else {
-            self.view.tell(&format!("killed node {node}"));
+        self.view.tell(&format!("killed node {node}{}", if leads { " (leader)" } else { "" }));
+        self.fallen = leads.then_some(Fallen { term: self.term, killed });
+        while self.fallen.is_some() && killed.elapsed() < down {
+            self.ask().await?;
+            sleep(POLL).await;
         }
         sleep_until(killed + down).await;
         self.bring_back(node, killed).await
-    }
-
-    /// Tells who leads next, if that is seen before `until`.
-    async fn watch_election(&self, gone: u64, killed: Instant, until: Instant) -> Option<u64> {
-        while Instant::now() < until {
-            if let Some(leader) = leader_of(&self.nodes.statuses().await).filter(|leader| *leader != gone) {
-                self.view.tell(&format!("node {leader} leads after {} ms", killed.elapsed().as_millis()));
-                return Some(leader);
-            }
-            sleep(POLL).await;
-        }
-        None
     }
 
     /// Restarts a node, and waits until it has what was committed when it came.
@@ -92,10 +98,8 @@ impl Killer<'_> {
         self.nodes.start(node).map_err(|error| format!("cannot restart node {node}: {error}"))?;
         let (started, mut wanted) = (Instant::now(), None);
         while started.elapsed() < BACK_MAX {
-            self.all_run()?;
-            let statuses = self.nodes.statuses().await;
-            let leads = leader_of(&statuses).and_then(|leader| statuses.get(&leader));
-            wanted = wanted.or(leads.map(|leader| leader.committed));
+            let statuses = self.ask().await?;
+            wanted = wanted.or(leader(statuses.values()).map(|leader| leader.committed));
             if let (Some(wanted), Some(status)) = (wanted, statuses.get(&node))
                 && status.applied >= wanted
             {
@@ -112,7 +116,17 @@ impl Killer<'_> {
         Err(format!("node {node} did not catch up within {BACK_MAX:?} of its restart"))
     }
 
-    fn all_run(&mut self) -> Result<(), String> {
-        self.nodes.ended_by_itself().map_or(Ok(()), Err)
+    /// Asks all nodes that run how they are, and tells when a fallen leader's successor is seen.
+    async fn ask(&mut self) -> Result<Statuses, String> {
+        self.nodes.ended_by_itself().map_or(Ok(()), Err)?;
+        let statuses = self.nodes.statuses().await;
+        if let (Some(fallen), Some(leader)) = (self.fallen, leader(statuses.values()))
+            && leader.term.0 > fallen.term
+        {
+            let (id, after) = (leader.id, fallen.killed.elapsed().as_millis());
+            self.view.tell(&format!("node {id} leads after {after} ms"));
+            self.fallen = None;
+        }
+        Ok(statuses)
     }
 }

@@ -28,6 +28,8 @@ const MAX_RAFT_STATE: &str = "1MiB";
 const STATUS_WAIT: Duration = Duration::from_millis(500);
 /// Digests of a large map take their time.
 const DIGEST_WAIT: Duration = Duration::from_secs(3);
+/// A killed process is usually gone within milliseconds.
+const KILL_WAIT: Duration = Duration::from_millis(300);
 /// Lines of a node's log that are quoted when it ended by itself.
 const LAST_LINES: usize = 3;
 
@@ -107,8 +109,8 @@ impl Nodes {
     /// Kills all that run.
     pub(super) async fn kill_all(&mut self) {
         for id in self.ids() {
-            // One that is gone already is what was wanted.
-            let _gone = self.kill(id).await;
+            // One that is gone already is what was wanted; one that hangs in its disk goes when the disk lets it.
+            let _gone = tokio::time::timeout(KILL_WAIT, self.kill(id)).await;
         }
     }
 

@@ -147,7 +147,7 @@ impl Play {
             std::future::pending::<()>().await
         };
         let (kills, restarts) = (&mut report.kills, &mut report.restarts);
-        let mut killer = Killer { nodes, plan, view, board, kills, restarts };
+        let mut killer = Killer { nodes, plan, view, board, kills, restarts, fallen: None, term: 0 };
         let killed = tokio::select! {
             killed = killer.run(self.kill_every, end) => killed,
             () = view.follow(board.clone()) => Ok(()),

@@ -24,7 +24,7 @@ impl View {
     pub(super) fn new(seconds: u64) -> Self {
         let bar = ProgressBar::new(seconds * 1_000);
         // The template is a constant of ours; should it ever be wrong, the plain bar does.
-        if let Ok(style) = ProgressStyle::with_template("{bar:30} {msg}") {
+        if let Ok(style) = ProgressStyle::with_template("{bar:30} {wide_msg}") {
             bar.set_style(style);
         }
         Self { bar, started: Instant::now() }

@@ -221,6 +221,36 @@ fn snapshots_above_a_truncation() {
     explore("snapshots_above_a_truncation", &script);
 }
 
+/// Spares are made and segments unlinked while batches are written and synced.
+#[test]
+fn chores_on_another_thread() {
+    let script = [
+        TakeChore,
+        Append(3, 600),
+        SyncOnce,
+        RunChore,
+        Append(3, 600),
+        SyncOnce,
+        Chores,
+        Append(2, 600),
+        Sync,
+        Snapshot(0),
+        Sync,
+        Append(2, 600),
+        TakeChore,
+        Sync,
+        Vote,
+        SyncOnce,
+        RunChore,
+        Append(3, 600),
+        SyncOnce,
+        Chores,
+        Append(4, 600),
+        Sync,
+    ];
+    explore("chores_on_another_thread", &script);
+}
+
 #[test]
 fn installed_snapshots() {
     let script = [

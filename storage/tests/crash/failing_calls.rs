@@ -67,7 +67,7 @@ fn run(nth: u64, effect: Effect) -> Option<(ModelFs, World)> {
 fn check_latch(world: &mut World, act: Act, nth: u64, effect: Effect) {
     world.fs.heal();
     match act {
-        Sync | SyncOnce | Chores | Idle => {
+        Sync | SyncOnce | Chores | RunChore | Idle => {
             let wal = world.wal();
             let pushed = wal.push(u64::MAX, Batch::default());
             let all =
@@ -75,7 +75,7 @@ fn check_latch(world: &mut World, act: Act, nth: u64, effect: Effect) {
             assert!(all, "{effect:?} at call {nth}: {act:?} failed, and the log goes on");
         }
         Append(..) | Vote | Overwrite(_) | Truncate(_) | Snapshot(_) | Install(_) => {}
-        Reopen | Kill | PowerCut(_) => {}
+        TakeChore | Reopen | Kill | PowerCut(_) => {}
     }
 }
 

@@ -7,7 +7,7 @@ use crate::sample;
 use crate::world::{Act, World, open_and_read};
 
 fn pick_act(random: &mut Random) -> Act {
-    match random.below(20) {
+    match random.below(23) {
         0..=5 => Act::Append(1 + random.below(4) as usize, random.below(601) as usize),
         6 => Act::Append(1 + random.below(12) as usize, 600),
         7 => Act::Vote,
@@ -20,6 +20,8 @@ fn pick_act(random: &mut Random) -> Act {
         16 => Act::Chores,
         17 => Act::Idle,
         18 => Act::Reopen,
+        19 | 20 => Act::TakeChore,
+        21 => Act::RunChore,
         _ => Act::Kill,
     }
 }
@@ -54,7 +56,6 @@ fn pick_crash(random: &mut Random, fs: &ModelFs) -> ModelFs {
 
 /// Crashes until one recovery gets through; recoveries are crashed too, in the middle.
 fn crash_and_recover(world: &mut World, random: &mut Random) -> Result<(), String> {
-    world.wal = None;
     let mut fs = pick_crash(random, &world.fs);
     for _ in 0..random.below(3) {
         fs.keep_photos();

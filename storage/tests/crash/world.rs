@@ -8,7 +8,7 @@ use raftmap_storage::snapshot::{Header, Writer};
 use raftmap_storage::types::{
     Batch, ClusterId, Entry, HardState, Index, Membership, NodeId, Position, SnapshotId, SnapshotMark, Term,
 };
-use raftmap_storage::{Identity, OpenError, Options, Recovered, Wal, find, open};
+use raftmap_storage::{Chore, ChoreDone, Identity, OpenError, Options, Recovered, Wal, find, open};
 
 use crate::story::{Item, State, Story};
 
@@ -48,6 +48,10 @@ pub(crate) enum Act {
     SyncOnce,
     /// Does all chores.
     Chores,
+    /// Takes the next chore, for a thread of its own that has not begun yet.
+    TakeChore,
+    /// That thread does the chore; the log has not heard of it yet.
+    RunChore,
     /// The last witness is made durable.
     Idle,
     /// Clean stop, and opened again.
@@ -79,6 +83,9 @@ pub(crate) struct World {
     pub(crate) moments: Vec<Moment>,
     photos: bool,
     acting: Option<Act>,
+    /// A chore in the hands of another thread, and one that it has done.
+    chore: Option<Chore<ModelFs>>,
+    done: Option<ChoreDone<ModelFs>>,
 }
 
 /// What is in the log that was opened, every entry read back.
@@ -164,6 +171,8 @@ impl World {
             moments: Vec::new(),
             photos,
             acting: None,
+            chore: None,
+            done: None,
         }
     }
 
@@ -196,7 +205,7 @@ impl World {
 
     /// Lets go of the log, and puts the photos taken so far into their places in the story.
     fn close(&mut self) {
-        self.wal = None;
+        (self.wal, self.chore, self.done) = (None, None, None);
         let known = std::mem::take(&mut self.known);
         for (call, disk) in self.fs.take_photos() {
             let last = known.iter().rev().find(|(at, ..)| *at <= call);
@@ -229,6 +238,11 @@ impl World {
             Act::Sync => self.sync_all(),
             Act::SyncOnce => self.sync().map(|_| ()),
             Act::Chores => self.chores(),
+            Act::TakeChore => {
+                self.chore = self.chore.take().or_else(|| self.wal.as_mut()?.next_chore());
+                Ok(())
+            }
+            Act::RunChore => self.run_chore(),
             Act::Idle => self.wal().idle().map_err(text),
             Act::Reopen => self.wal().idle().map_err(text).and_then(|()| self.recover_on(self.fs.clone())),
             Act::Kill => self.recover_on(self.fs.kill()),
@@ -336,15 +350,23 @@ impl World {
         Ok(())
     }
 
+    fn run_chore(&mut self) -> Result<(), String> {
+        let Some(chore) = self.chore.take() else { return Ok(()) };
+        self.done = Some(chore.run().map_err(text)?);
+        Ok(())
+    }
+
     fn chores(&mut self) -> Result<(), String> {
-        while let Some(chore) = self.wal().next_chore() {
-            let done = chore.run().map_err(text)?;
-            self.wal().chore_done(done).map_err(text)?;
-            if self.wal().no_space() {
+        loop {
+            self.run_chore()?;
+            if let Some(done) = self.done.take() {
+                self.wal().chore_done(done).map_err(text)?;
+            }
+            self.chore = self.wal().next_chore();
+            if self.chore.is_none() || self.wal().no_space() {
                 return Ok(());
             }
         }
-        Ok(())
     }
 }
 
