@@ -6,7 +6,7 @@
 //!
 //! What is decoded came from a disk or a peer and is only a claim: the slice is measured before it is read, no length
 //! inside it is believed before that many bytes are there, and nothing may be left over. Fields that hold byte strings
-//! use [`octets`], which borrows from the slice and copies once; `Vec<u8>` and `String` would ask for memory first.
+//! use `octets`, which borrows from the slice and copies once; `Vec<u8>` and `String` would ask for memory first.
 
 use bincode::config;
 use serde::{Deserialize, Serialize};

@@ -186,7 +186,7 @@ pub(crate) fn purity(source: &Source, packages: &[String]) -> Vec<String> {
     let wrong = source.paths.iter().filter(foreign).filter(|path| !allowed(path));
     let mut found: Vec<String> =
         wrong.map(|path| source.at(path.line, &format!("pure code may not use {}", path.name))).collect();
-    for (at, token) in source.tokens.iter().enumerate().filter(|(_, token)| !token.literal) {
+    for token in source.tokens.iter().filter(|token| !token.literal) {
         if PURE_FORBIDDEN_WORDS.contains(&token.text.as_str()) {
             found.push(source.at(token.line, &format!("`{}` in pure code", token.text)));
         }
