@@ -1,4 +1,4 @@
-//! An embeddable replicated map.
+#![doc = include_str!("../README.md")]
 
 pub mod admin;
 mod config;

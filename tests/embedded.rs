@@ -67,3 +67,20 @@ async fn one_node_alone_is_a_map_with_a_log() -> Result<(), Box<dyn Error>> {
     node.shutdown().await?;
     Ok(())
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_largest_value_goes_through_every_node_and_a_larger_one_is_refused_at_once()
+-> Result<(), Box<dyn Error>> {
+    let dir = tempfile::tempdir()?;
+    let nodes = raftmap::local_cluster(3, dir.path()).await?;
+    let (largest, larger) = (vec![7; 1 << 20], vec![7; 3 << 20]);
+    for node in &nodes {
+        node.put("large", &largest).await?;
+        assert_eq!(node.get("large").await?.expect("present").value.len(), largest.len());
+        let started = std::time::Instant::now();
+        assert!(matches!(node.put("large", &larger).await, Err(raftmap::Error::TooLarge(_))));
+        assert!(matches!(node.get(&larger).await, Err(raftmap::Error::TooLarge(_))));
+        assert!(started.elapsed() < Duration::from_secs(1), "it is known without asking anybody");
+    }
+    Ok(())
+}

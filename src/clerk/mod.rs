@@ -24,11 +24,20 @@ use tokio::sync::{Notify, oneshot};
 use self::door::{Door, Doors, Link};
 use self::machine::{CallId, Ending, Machine, Output, ServerId};
 use crate::error::{Error, Result, chain};
-use crate::kv::{Command, Page, Reply, Scan, Versioned};
+use crate::kv::{Command, KEY_BYTES_MAX, Limits, Page, Reply, Scan, VALUE_BYTES_MAX, Versioned};
 use crate::wire::client::{Answer, Query, Response};
 
 /// How long a call may take where nothing else is said.
 pub const DEFAULT_DEADLINE: Duration = Duration::from_secs(5);
+
+/// What no cluster takes is refused here: a frame that nobody may send would be tried until the deadline.
+const WIDEST: Limits = Limits {
+    key_bytes: KEY_BYTES_MAX,
+    value_bytes: VALUE_BYTES_MAX,
+    sessions: 1,
+    session_ttl_ms: 1,
+    window: 1,
+};
 
 /// Writes of one clerk that may be unresolved at once; more wait for their turn. The map's own window is at least as
 /// large.
@@ -249,6 +258,7 @@ impl Clerk {
     /// # Errors
     /// As [`put`](Self::put).
     pub async fn write(&self, command: Command) -> Result<Written> {
+        command.check(&WIDEST).map_err(|error| Error::TooLarge(error.to_string()))?;
         let id = self.begin(|machine, now, deadline| machine.write(now, deadline, command));
         self.finish_write(id).await
     }
@@ -270,6 +280,10 @@ impl Clerk {
     }
 
     async fn read(&self, query: Query, stale: bool) -> Result<Answer> {
+        let longest = query.longest_key();
+        if longest > KEY_BYTES_MAX as usize {
+            return Err(Error::TooLarge(format!("a key of {longest} bytes, {KEY_BYTES_MAX} allowed")));
+        }
         match self.call(|machine, now, deadline| machine.read(now, deadline, query, stale)).await {
             Ending::Done(answer) => Ok(answer),
             Ending::NotDone(refusal) => Err(Error::from(refusal)),

@@ -16,8 +16,8 @@ use super::output::{self, Style};
 
 /// A session is given back within this long, or left to expire.
 const CLOSE_MAX: Duration = Duration::from_millis(500);
-/// The largest value that any cluster's limits allow: 16 MiB.
-const VALUE_MAX: u64 = 16 << 20;
+/// The largest value that any cluster's limits allow: 1 MiB.
+const VALUE_MAX: u64 = 1 << 20;
 /// Pairs asked for at once.
 const PAGE: u32 = 1_000;
 

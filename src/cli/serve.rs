@@ -192,14 +192,14 @@ mod tests {
     fn arguments_become_the_configuration() {
         let config = config(
             "--peers 1=127.0.0.1:7001,2=127.0.0.1:7002 --max-raft-state 1KiB --heartbeat 20ms --election-min 100ms \
-             --election-max 200ms --limit-key 1KiB --limit-value 2MiB --session-ttl 10m",
+             --election-max 200ms --limit-key 1KiB --limit-value 512KiB --session-ttl 10m",
         )
         .expect("sound");
         assert_eq!(config.peers.len(), 2);
         assert_eq!(config.max_raft_state, Some(1_024));
         assert_eq!(config.timing.heartbeat, Duration::from_millis(20));
         assert_eq!(config.timing.election_max, Duration::from_millis(200));
-        assert_eq!((config.limits.key_bytes, config.limits.value_bytes), (1_024, 2 << 20));
+        assert_eq!((config.limits.key_bytes, config.limits.value_bytes), (1_024, 512 << 10));
         assert_eq!(config.limits.session_ttl_ms, 600_000);
     }
 
@@ -222,7 +222,7 @@ mod tests {
             ("--peers 2=127.0.0.1:7002", "not among its own peers"),
             ("--peers 1=127.0.0.1:7001,1=127.0.0.1:7002", "node 1 is listed twice"),
             ("--limit-value 5GiB", "5368709120 bytes, more than 4294967295"),
-            ("--limit-value 17MiB", "value_bytes"),
+            ("--limit-value 1025KiB", "value_bytes"),
         ] {
             let message = config(more).expect_err(more);
             assert!(message.contains(words), "{more}: {message}");

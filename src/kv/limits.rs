@@ -7,6 +7,12 @@ use thiserror::Error;
 use super::scan::{PAGE_BYTES, PAGE_PAIRS};
 use crate::codec::{self, CodecError};
 
+/// The longest key that any cluster may allow: 64 KiB.
+pub const KEY_BYTES_MAX: u32 = 64 * 1024;
+/// The longest value that any cluster may allow: 1 MiB. An entry goes to followers in one frame, and a call must get
+/// its answer before its client takes the server for dead; both would have to grow with it.
+pub const VALUE_BYTES_MAX: u32 = 1024 * 1024;
+
 /// Bytes that a [`Proposal`](super::Proposal) takes beyond its key and its value, at most.
 const PROPOSAL_OVERHEAD: usize = 96;
 /// Bytes that a pair of a page takes beyond its key and its value, at most: two lengths and a version.
@@ -19,7 +25,7 @@ const ENCODED_MAX: usize = 64;
 pub struct Limits {
     /// Bytes of the longest key, 1 to 64 KiB. Default 4 KiB.
     pub key_bytes: u32,
-    /// Bytes of the longest value, 1 to 16 MiB, also of one that appends have made. Default 1 MiB.
+    /// Bytes of the longest value, 1 to 1 MiB, also of one that appends have made. Default 1 MiB.
     pub value_bytes: u32,
     /// Sessions open at one time, 1 to 1,048,576. One more is refused until another is closed or expires. An idle
     /// session costs each member less than 200 bytes of memory. Default 131,072.
@@ -51,8 +57,8 @@ impl Limits {
     /// [`LimitsError`] names the first one that is not, and its range.
     pub fn validate(&self) -> Result<(), LimitsError> {
         let ranges = [
-            ("key_bytes", u64::from(self.key_bytes), 64 * 1024),
-            ("value_bytes", u64::from(self.value_bytes), 16 * 1024 * 1024),
+            ("key_bytes", u64::from(self.key_bytes), u64::from(KEY_BYTES_MAX)),
+            ("value_bytes", u64::from(self.value_bytes), u64::from(VALUE_BYTES_MAX)),
             ("sessions", u64::from(self.sessions), 1024 * 1024),
             ("session_ttl_ms", self.session_ttl_ms, u64::MAX),
             ("window", u64::from(self.window), 16 * 1024),

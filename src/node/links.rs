@@ -233,3 +233,39 @@ pub fn send_snapshot<F: Fs>(
         failed(Err(()));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use raftmap_storage::types::{Entry, Position};
+
+    use super::*;
+    use crate::kv::{Command, KEY_BYTES_MAX, Limits, Page, Pair, SessionId, VALUE_BYTES_MAX};
+    use crate::wire::client::{Answer, Ask, Request, Response, encode_request, encode_response};
+
+    /// One frame that could never be sent would stop a leader for good.
+    #[test]
+    fn the_largest_of_everything_fits_its_frame() {
+        let frames = raftmap_net::Limits::default();
+        let limits = Limits { key_bytes: KEY_BYTES_MAX, value_bytes: VALUE_BYTES_MAX, ..Limits::default() };
+        limits.validate().unwrap();
+        let (key, value) = (vec![1; KEY_BYTES_MAX as usize], vec![2; VALUE_BYTES_MAX as usize]);
+        let (key, value) = (Bytes::from(key), Bytes::from(value));
+
+        let command = Command::CompareAndPut { key: key.clone(), version: u64::MAX, value: value.clone() };
+        let (session, last) = (SessionId(u64::MAX), u64::MAX);
+        let body = Ask::Write { session, sequence: last, acked_below: last, command };
+        let request = encode_request(&Request { id: last, body }).unwrap();
+        assert!(request.len() <= frames.request_frame, "{} bytes", request.len());
+
+        let page = Page { pairs: vec![Pair { key, value, version: last }], more: true };
+        assert!(limits.page_bytes() + 64 <= frames.reply_frame);
+        let body = Ok(Answer::Page { index: raftmap_storage::types::Index(last), page });
+        assert!(encode_response(&Response { id: last, body }).unwrap().len() <= frames.reply_frame);
+
+        let entry = Entry::new(Position::new(2, 1), vec![0; limits.proposal_bytes() + 1].into());
+        let append =
+            Body::Append { prev: Position::new(1, 1), entries: vec![entry], commit: Position::ZERO.index };
+        let frame = peer::encode(&Message { term: Term(1), body: append }).unwrap().unwrap();
+        assert!(frame.len() <= frames.log_frame);
+    }
+}

@@ -12,12 +12,12 @@ use raftmap_storage::types::{Index, NodeId, Term};
 use super::WireError;
 use super::hello::PROTOCOL;
 use crate::codec::{self, octets};
-use crate::kv::{Command, Page, Reply, Scan, SessionId, Versioned};
+use crate::kv::{Command, Keys, Page, Reply, Scan, SessionId, Versioned};
 
 /// Most bytes of a request: the largest key and value any limits allow, and some words.
-pub const REQUEST_MAX: usize = 34 << 20;
+pub const REQUEST_MAX: usize = 2 << 20;
 /// Most bytes of a response: a page of a scan with one largest pair.
-pub const RESPONSE_MAX: usize = 36 << 20;
+pub const RESPONSE_MAX: usize = 4 << 20;
 
 /// Most bytes of either hello.
 const HELLO_MAX: usize = 16 * 1024;
@@ -147,6 +147,24 @@ pub enum Query {
     Scan(Scan),
     /// How many pairs there are.
     Len,
+}
+
+impl Query {
+    /// Bytes of the longest key it names.
+    pub fn longest_key(&self) -> usize {
+        match self {
+            Self::Get { key } => key.len(),
+            Self::Scan(Scan { keys, after, .. }) => {
+                let after = after.as_ref().map_or(0, Bytes::len);
+                let bounds = match keys {
+                    Keys::Prefix(prefix) => prefix.len(),
+                    Keys::Range { start, end } => start.len().max(end.as_ref().map_or(0, Bytes::len)),
+                };
+                bounds.max(after)
+            }
+            Self::Len => 0,
+        }
+    }
 }
 
 /// A node answers.

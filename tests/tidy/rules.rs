@@ -3,14 +3,14 @@
 use super::scan::{self, Path, Token};
 
 /// A source file, read.
-pub struct Source {
-    pub path: String,
-    pub tokens: Vec<Token>,
-    pub paths: Vec<Path>,
+pub(crate) struct Source {
+    pub(crate) path: String,
+    pub(crate) tokens: Vec<Token>,
+    pub(crate) paths: Vec<Path>,
 }
 
 impl Source {
-    pub fn new(path: &str, text: &str) -> Self {
+    pub(crate) fn new(path: &str, text: &str) -> Self {
         let tokens = scan::tokens(text);
         let root = ["storage/src", "net/src", "src"].into_iter().find(|root| within(path, root));
         let paths = scan::paths(&tokens, &scan::home(path, root.unwrap_or_default()));
@@ -92,7 +92,7 @@ const HIDDEN: &[&str] =
 const FACE_ONLY: &[&str] = &["src/cli", "src/main.rs", "examples"];
 
 /// Imports of ours against [`ARROWS`].
-pub fn arrows(source: &Source) -> Vec<String> {
+pub(crate) fn arrows(source: &Source) -> Vec<String> {
     let Some((_, allowed)) = ARROWS.iter().find(|(place, _)| within(&source.path, place)) else {
         return vec![source.at(1, "no arrows are drawn for this file: give it a line in ARROWS")];
     };
@@ -173,7 +173,7 @@ const PURE_FORBIDDEN_WORDS: &[&str] = &[
 ];
 
 /// `packages` are the names by which code can reach another package.
-pub fn purity(source: &Source, packages: &[String]) -> Vec<String> {
+pub(crate) fn purity(source: &Source, packages: &[String]) -> Vec<String> {
     if !within_any(&source.path, PURE) || within_any(&source.path, PURE_TESTS) {
         return Vec::new();
     }
@@ -195,9 +195,9 @@ pub fn purity(source: &Source, packages: &[String]) -> Vec<String> {
 }
 
 /// Modules that also deny the lists of `clippy.toml`, which see through types.
-pub const DENY_LISTED: &[&str] = &["src/raft/mod.rs", "src/kv/mod.rs"];
+pub(crate) const DENY_LISTED: &[&str] = &["src/raft/mod.rs", "src/kv/mod.rs"];
 
-pub fn denies_the_lists(source: &Source) -> Vec<String> {
+pub(crate) fn denies_the_lists(source: &Source) -> Vec<String> {
     let wanted = ["#", "!", "[", "deny", "(", "clippy", "::", "disallowed_methods"];
     match DENY_LISTED.contains(&source.path.as_str()) && source.finds(&wanted).is_none() {
         true => vec![source.at(1, "must begin with deny(clippy::disallowed_methods)")],
@@ -219,7 +219,7 @@ const FENCES: &[(&[&str], &[&str])] = &[
     ),
 ];
 
-pub fn fences(source: &Source) -> Vec<String> {
+pub(crate) fn fences(source: &Source) -> Vec<String> {
     let mut found = Vec::new();
     // The tables above name in strings what they fence in.
     if within(&source.path, "tests/tidy") {
@@ -241,7 +241,7 @@ pub fn fences(source: &Source) -> Vec<String> {
 /// The one place where a temporary file gets its name: a sync belongs before it and one behind it.
 const NAMING: &str = "storage/src/os.rs";
 
-pub fn naming(source: &Source) -> Vec<String> {
+pub(crate) fn naming(source: &Source) -> Vec<String> {
     let names_tempfile = source.paths.iter().any(|path| path.first() == "tempfile");
     let mut found = Vec::new();
     for (at, token) in source.tokens.iter().enumerate().filter(|(_, token)| !token.literal) {
@@ -290,7 +290,7 @@ fn arguments(source: &Source, open: usize) -> usize {
 const UNSAFE: &str = "storage/src/os/map.rs";
 
 /// Words that stand for something unfinished, unsafe or switched off.
-pub fn words(source: &Source) -> Vec<String> {
+pub(crate) fn words(source: &Source) -> Vec<String> {
     let mut found = Vec::new();
     for (at, token) in source.tokens.iter().enumerate().filter(|(_, token)| !token.literal) {
         let unfinished =
@@ -345,7 +345,7 @@ const FORBIDDEN_TEXT: &[&str] = &[
 ];
 
 /// Any text file, whatever its language.
-pub fn text(path: &str, content: &str) -> Vec<String> {
+pub(crate) fn text(path: &str, content: &str) -> Vec<String> {
     let lines = content.lines().count();
     let long = lines > LINES_MAX && !path.ends_with(".lock");
     let mut found: Vec<String> =
@@ -359,7 +359,7 @@ pub fn text(path: &str, content: &str) -> Vec<String> {
 }
 
 /// The names by which code reaches the packages of a manifest.
-pub fn packages(manifest: &str) -> Vec<String> {
+pub(crate) fn packages(manifest: &str) -> Vec<String> {
     let mut names = Vec::new();
     let mut dependencies = false;
     for line in manifest.lines() {
@@ -374,7 +374,7 @@ pub fn packages(manifest: &str) -> Vec<String> {
 }
 
 /// A dependency under another name would pass every fence.
-pub fn manifest(path: &str, content: &str) -> Vec<String> {
+pub(crate) fn manifest(path: &str, content: &str) -> Vec<String> {
     let renames = |line: &&str| line.replace(' ', "").contains("package=");
     content.lines().filter(renames).map(|line| format!("{path}: a dependency renamed: {line}")).collect()
 }

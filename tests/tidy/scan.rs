@@ -5,34 +5,34 @@
 
 /// A piece of source, and the line on which it starts.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Token {
-    pub text: String,
-    pub line: usize,
+pub(crate) struct Token {
+    pub(crate) text: String,
+    pub(crate) line: usize,
     /// The content of a string literal; everything else is code.
-    pub literal: bool,
+    pub(crate) literal: bool,
 }
 
 /// A path as its first segment, resolved to `crate` or to a package, and the rest; a rename does not show.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Path {
-    pub name: String,
-    pub line: usize,
-    pub imported: bool,
+pub(crate) struct Path {
+    pub(crate) name: String,
+    pub(crate) line: usize,
+    pub(crate) imported: bool,
 }
 
 impl Path {
     /// Whether the path is `prefix` or lies below it.
-    pub fn is_below(&self, prefix: &str) -> bool {
+    pub(crate) fn is_below(&self, prefix: &str) -> bool {
         self.name.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
     }
 
-    pub fn first(&self) -> &str {
+    pub(crate) fn first(&self) -> &str {
         self.name.split("::").next().unwrap_or_default()
     }
 }
 
 /// The tokens of `source`. Comments, characters and numbers' insides are gone; of a string its content is kept.
-pub fn tokens(source: &str) -> Vec<Token> {
+pub(crate) fn tokens(source: &str) -> Vec<Token> {
     let mut lexer = Lexer { chars: source.chars().collect(), at: 0, line: 1, tokens: Vec::new() };
     while lexer.at < lexer.chars.len() {
         lexer.next();
@@ -162,7 +162,7 @@ impl Lexer {
 
 /// Every path of two segments or more in the code of the file that is module `home` (`crate::node::replica`), and
 /// every import whatever its length.
-pub fn paths(tokens: &[Token], home: &str) -> Vec<Path> {
+pub(crate) fn paths(tokens: &[Token], home: &str) -> Vec<Path> {
     let mut finder = Finder { tokens, home: split(home), modules: Vec::new(), depth: 0, paths: Vec::new() };
     let mut at = 0;
     while at < tokens.len() {
@@ -172,7 +172,7 @@ pub fn paths(tokens: &[Token], home: &str) -> Vec<Path> {
 }
 
 /// The module that a file is, as `crate::…`; `root` is the folder of the crate's sources.
-pub fn home(file: &str, root: &str) -> String {
+pub(crate) fn home(file: &str, root: &str) -> String {
     let inside = file.strip_prefix(root).unwrap_or(file).trim_start_matches('/').trim_end_matches(".rs");
     let mut module = String::from("crate");
     for part in inside.split('/').filter(|part| !matches!(*part, "mod" | "lib" | "main" | "")) {

@@ -141,7 +141,7 @@ fn limits_are_checked_at_the_door() {
     check(Limits { key_bytes: 0, ..SMALL }, "key_bytes");
     check(Limits { key_bytes: 64 * 1024 + 1, ..SMALL }, "key_bytes");
     check(Limits { value_bytes: 0, ..SMALL }, "value_bytes");
-    check(Limits { value_bytes: 16 * 1024 * 1024 + 1, ..SMALL }, "value_bytes");
+    check(Limits { value_bytes: 1024 * 1024 + 1, ..SMALL }, "value_bytes");
     check(Limits { sessions: 0, ..SMALL }, "sessions");
     check(Limits { sessions: 1024 * 1024 + 1, ..SMALL }, "sessions");
     check(Limits { session_ttl_ms: 0, ..SMALL }, "session_ttl_ms");

@@ -132,8 +132,8 @@ fn the_largest_pages_fit_their_limit() {
         let bytes = codec::encode(&page, limits.page_bytes()).unwrap();
         assert!(codec::decode::<Page>(&bytes, limits.page_bytes()).unwrap() == page);
     };
-    let largest = Limits { key_bytes: 64 * 1024, value_bytes: 16 * 1024 * 1024, ..SMALL };
-    check(largest, 1, 64 * 1024, 16 * 1024 * 1024);
+    let largest = Limits { key_bytes: 64 * 1024, value_bytes: 1024 * 1024, ..SMALL };
+    check(largest, 1, 64 * 1024, 1024 * 1024);
     check(Limits::default(), 1, 4 * 1024, 1024 * 1024);
     check(SMALL, PAGE_PAIRS as usize, 52, 52);
     check(SMALL, 4, 0, 256 * 1024);
