@@ -25,6 +25,8 @@ const SUSPICION: Duration = Duration::from_millis(1_000);
 const NO_LEADER_PAUSE: Duration = Duration::from_millis(25);
 /// Pauses before asking again where the leader is at a limit: doubled from the first to the last.
 const BUSY_PAUSES: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(160));
+/// Calls under way in one clerk, those with an unknown outcome included. One more is `Busy`, without being sent.
+const CALLS_MAX: usize = 65_536;
 /// Pause before a server that could not be reached is tried again.
 const RECONNECT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -243,6 +245,10 @@ impl Machine {
     fn begin(&mut self, now: Duration, deadline: Duration, what: What) -> CallId {
         let id = CallId(self.next_call);
         self.next_call += 1;
+        if self.calls.len() >= CALLS_MAX {
+            self.outputs.push(Output::Finish(id, Ending::NotDone(Refusal::Busy)));
+            return id;
+        }
         let call = Call {
             what,
             deadline,
@@ -292,6 +298,7 @@ impl Machine {
             self.suspect(now, server);
             self.leave(server);
         }
+        self.drop_ended();
         self.pump(now);
     }
 
@@ -455,10 +462,6 @@ impl Machine {
             return;
         }
         if !self.current_is_up() {
-            self.drop_ended();
-            if self.ready.is_empty() && self.blocked.is_empty() {
-                return;
-            }
             self.connect(now);
         }
         if self.servers.iter().all(|server| server.link == Link::Gone) {
@@ -490,6 +493,9 @@ impl Machine {
 
     /// Calls that ended while they waited for a connection want none any more.
     fn drop_ended(&mut self) {
+        if self.current_is_up() {
+            return;
+        }
         let waits = |id: &CallId| self.calls.get(id).is_some_and(Call::waits);
         self.ready.retain(waits);
         self.blocked.retain(waits);

@@ -318,6 +318,17 @@ fn reads_need_no_session_and_follow_the_leader() {
 }
 
 #[test]
+fn calls_under_way_are_bounded() {
+    let mut machine = Machine::new(vec![Some(address(1))], 4);
+    for _ in 0..65_536 {
+        machine.read(ms(0), ms(1_000), Query::Len, false);
+    }
+    machine.outputs();
+    let call = machine.read(ms(0), ms(1_000), Query::Len, false);
+    assert_eq!(ended(&mut machine, call), Ending::NotDone(Refusal::Busy));
+}
+
+#[test]
 fn connecting_is_staggered() {
     let mut machine = Machine::new(vec![Some(address(1)), Some(address(2)), Some(address(3))], 4);
     machine.read(ms(0), ms(1_000), Query::Len, false);

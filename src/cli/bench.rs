@@ -45,13 +45,15 @@ impl Op {
     }
 }
 
+const HELP: &str = "\
+Keys are `key-%012d` of 100,000, drawn at random by each client. Up to 10 s are spent waiting for a leader, and a
+second on warming up, before counting starts. More than 1 % errors end with exit code 4.
+
+Example: raftmap bench --op put --clients 256 --seconds 10 --value-bytes 256";
+
 /// Measure a cluster under load.
 #[derive(Debug, clap::Args)]
-#[command(
-    after_help = "Keys are `key-%012d` of 100,000, drawn at random by each client. Up to 10 s are spent waiting for a leader, and a \
-                        second on warming up, before counting starts. More than 1 % errors end with exit code 4.\n\
-                        Example: raftmap bench --op put --clients 256 --seconds 10 --value-bytes 256"
-)]
+#[command(after_help = HELP)]
 pub(crate) struct Args {
     #[command(flatten)]
     cluster: Cluster,

@@ -54,7 +54,8 @@ Logs go to standard error; RAFTMAP_LOG sets their level, for example `debug` or 
 
 /// A replicated map: what it has acknowledged is on the disks of a majority, and counts exactly once.
 #[derive(Debug, Parser)]
-#[command(name = "raftmap", version, after_help = EXAMPLES, subcommand_required = true, arg_required_else_help = true)]
+#[command(name = "raftmap", version, after_help = EXAMPLES, max_term_width = 110)]
+#[command(subcommand_required = true, arg_required_else_help = true)]
 struct Cli {
     /// Print one JSON object on one line, last on standard output
     #[arg(long, global = true)]

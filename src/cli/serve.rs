@@ -17,14 +17,17 @@ const STOP_MAX: Duration = Duration::from_millis(1_800);
 /// How long to wait for a leader before asking again; there is no end to it.
 const READY_WAIT: Duration = Duration::from_secs(10);
 
+const HELP: &str = "\
+Exit codes: 0 stopped by SIGTERM or SIGINT (within 2 s, every pending call answered), 2 the configuration is
+wrong, 4 the network refuses, 5 the storage refuses or is in use.
+
+Example:
+  raftmap serve --id 1 --dir data/1 --listen 127.0.0.1:7001 \\
+      --peers 1=127.0.0.1:7001,2=127.0.0.1:7002,3=127.0.0.1:7003";
+
 /// Run a node.
 #[derive(Debug, clap::Args)]
-#[command(
-    after_help = "Exit codes: 0 stopped by SIGTERM or SIGINT (within 2 s, every pending call answered), 2 the configuration \
-                        is wrong, 4 the network refuses, 5 the storage refuses or is in use.\n\
-                        Example: raftmap serve --id 1 --dir data/1 --listen 127.0.0.1:7001 \
-                        --peers 1=127.0.0.1:7001,2=127.0.0.1:7002,3=127.0.0.1:7003"
-)]
+#[command(after_help = HELP)]
 pub(crate) struct Args {
     /// This member's id, never given to another machine or directory
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]

@@ -10,13 +10,15 @@ use super::exit::{Exit, Failure, Outcome, chain};
 use super::output::{self, Style};
 use super::size;
 
+const HELP: &str = "\
+One row a server; a server that does not answer has a row that says so. `trails` is how many entries are on the
+leader's log and not yet on this node's disk.
+
+Exit codes: 0 at least one server answered, 4 none did.";
+
 /// Show how the nodes are.
 #[derive(Debug, clap::Args)]
-#[command(
-    after_help = "One row a server; a server that does not answer has a row that says so. `trails` is how many \
-                        entries are on the leader's log and not yet on this node's disk.\n\
-                        Exit code 0 where at least one server answered, 4 where none did."
-)]
+#[command(after_help = HELP)]
 pub(crate) struct Args {
     #[command(flatten)]
     cluster: Cluster,

@@ -9,6 +9,8 @@ use super::replica::Input;
 
 /// Most bytes of entries from members waiting here. One more message is dropped: the leader sends it again.
 pub const PEER_BYTES_MAX: usize = 32 << 20;
+/// Most bytes of other messages from members waiting here. One more is dropped, as any message may be lost.
+pub const URGENT_BYTES_MAX: usize = 4 << 20;
 /// Most requests of clients waiting here, and most bytes of them. One more is answered `Busy`.
 pub const CLIENTS_MAX: usize = 16_384;
 /// See [`CLIENTS_MAX`].
@@ -19,7 +21,9 @@ pub const CLIENT_BYTES_MAX: usize = 64 << 20;
 pub enum Lane {
     /// The node's own threads; bounded by what they were given to do.
     Own,
-    /// Members, with the bytes of the message.
+    /// Members' votes, heartbeats and acknowledgements, with the bytes of the message.
+    Urgent(usize),
+    /// Members' entries, with the bytes of the message.
     Peer(usize),
     /// Clients, with the bytes of the request.
     Client(usize),
@@ -37,6 +41,7 @@ pub enum Refused {
 #[derive(Default)]
 struct State {
     inputs: VecDeque<Input>,
+    urgent_bytes: usize,
     peer_bytes: usize,
     clients: usize,
     client_bytes: usize,
@@ -87,6 +92,7 @@ impl Inbox {
         if state.closed && state.inputs.is_empty() {
             return None;
         }
+        state.urgent_bytes = 0;
         state.peer_bytes = 0;
         state.clients = 0;
         state.client_bytes = 0;
@@ -109,6 +115,11 @@ impl State {
     fn admit(&mut self, lane: Lane) -> bool {
         match lane {
             Lane::Own => true,
+            Lane::Urgent(bytes) => {
+                let fits = self.urgent_bytes + bytes <= URGENT_BYTES_MAX;
+                self.urgent_bytes += if fits { bytes } else { 0 };
+                fits
+            }
             Lane::Peer(bytes) => {
                 let fits = self.peer_bytes + bytes <= PEER_BYTES_MAX || self.peer_bytes == 0;
                 self.peer_bytes += if fits { bytes } else { 0 };
@@ -135,10 +146,12 @@ mod tests {
         let inbox = Inbox::default();
         assert!(inbox.push(Lane::Peer(PEER_BYTES_MAX), Input::Tick).is_ok());
         assert_eq!(inbox.push(Lane::Peer(1), Input::Tick), Err(Refused::Full));
+        assert!(inbox.push(Lane::Urgent(URGENT_BYTES_MAX), Input::Tick).is_ok());
+        assert_eq!(inbox.push(Lane::Urgent(1), Input::Tick), Err(Refused::Full));
         assert!(inbox.push(Lane::Client(CLIENT_BYTES_MAX), Input::Tick).is_ok());
         assert_eq!(inbox.push(Lane::Client(1), Input::Tick), Err(Refused::Full));
         assert!(inbox.push(Lane::Own, Input::Tick).is_ok());
-        assert_eq!(inbox.drain(Duration::ZERO).map(|inputs| inputs.len()), Some(3));
+        assert_eq!(inbox.drain(Duration::ZERO).map(|inputs| inputs.len()), Some(4));
         assert!(inbox.push(Lane::Peer(1), Input::Tick).is_ok());
         assert!(inbox.push(Lane::Client(1), Input::Tick).is_ok());
     }

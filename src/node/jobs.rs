@@ -3,6 +3,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 
@@ -18,6 +19,9 @@ use super::links::{self, Sending};
 use super::replica::{ClientId, Input};
 use crate::kv::{Image, Restore, StateMachine};
 use crate::wire::client::{Answer, Response};
+
+/// Digests that may wait for the thread at once; one more is answered `Busy`.
+pub const DIGESTS_MAX: usize = 16;
 
 /// Work for the thread.
 pub enum Task {
@@ -55,6 +59,8 @@ pub struct Jobs<F: Fs> {
     pub peers: Arc<Peers>,
     /// Where digests go.
     pub clients: Arc<Clients>,
+    /// How many of them wait.
+    pub digests: Arc<AtomicUsize>,
 }
 
 impl<F: Fs> Jobs<F> {
@@ -77,6 +83,7 @@ impl<F: Fs> Jobs<F> {
                     links::send_snapshot(&self.fs, &self.dir, &self.peers, &self.inbox, sending);
                 }
                 Task::Digest { client, id, image } => {
+                    self.digests.fetch_sub(1, Ordering::Relaxed);
                     let answer = Answer::Digest { applied: image.applied().index, digest: image.digest() };
                     self.clients.reply(client, Response { id, body: Ok(answer) });
                 }

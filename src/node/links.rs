@@ -96,7 +96,7 @@ impl<F: Fs> Ears<F> {
             Ok(message) => {
                 let lane = match message.body {
                     Body::Append { .. } => Lane::Peer(payload.len()),
-                    _ => Lane::Own,
+                    _ => Lane::Urgent(payload.len()),
                 };
                 let input = Input::Peer { from: NodeId(peer), message };
                 if self.inbox.push(lane, input).is_err() {

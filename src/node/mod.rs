@@ -28,7 +28,7 @@ pub mod writer;
 
 use std::ops::Deref;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -46,7 +46,7 @@ use self::clients::Clients;
 use self::driver::CloseOnDrop;
 pub use self::fault::Fault;
 use self::inbox::Inbox;
-use self::jobs::{Jobs, Task};
+use self::jobs::{DIGESTS_MAX, Jobs, Task};
 use self::links::{Ears, Mouth, Sending};
 use self::local::LocalDoor;
 use self::open::Opened;
@@ -58,7 +58,7 @@ use crate::clerk::door::Doors;
 use crate::config::{ConfigError, NodeConfig};
 use crate::error::{Error, Result};
 use crate::raft::{BatchNumber, Outbound, SoftState};
-use crate::wire::client::{Answer, Ask, NodeStatus, Response, ServerHello};
+use crate::wire::client::{Answer, Ask, NodeStatus, Refusal, Response, ServerHello};
 use crate::wire::hello::PROTOCOL;
 
 /// A member of a cluster, running in this process. It is also a [`Clerk`]: calls go to its own replica where that
@@ -248,7 +248,9 @@ fn run<F: Fs>(fs: F, config: NodeConfig, identity: Identity, opened: Opened<F>) 
         inbox: inbox.clone(),
         peers: peers.clone(),
         clients: clients.clone(),
+        digests: Arc::default(),
     };
+    let digests = jobs.digests.clone();
     let (tasks, jobs_thread) = jobs.start().map_err(io)?;
     let (soft_sender, soft) = watch::channel(replica.soft_state());
     let host = LiveHost {
@@ -256,6 +258,7 @@ fn run<F: Fs>(fs: F, config: NodeConfig, identity: Identity, opened: Opened<F>) 
         writer: writer.clone(),
         clients: clients.clone(),
         tasks,
+        digests,
         soft: soft_sender,
     };
     let replica_thread = start_replica(replica, &inbox, &crashed, host).map_err(io)?;
@@ -351,6 +354,7 @@ struct LiveHost<F: Fs> {
     writer: WriterHandle<F>,
     clients: Arc<Clients>,
     tasks: Sender<Task>,
+    digests: Arc<AtomicUsize>,
     soft: watch::Sender<SoftState>,
 }
 
@@ -373,7 +377,13 @@ impl<F: Fs> Host for LiveHost<F> {
             Job::SendSnapshot { peer, term, snapshot, membership } => {
                 Task::Send(Sending { peer, term, snapshot, membership })
             }
-            Job::Digest { client, id, image } => Task::Digest { client, id, image },
+            Job::Digest { client, id, .. } if self.digests.load(Ordering::Relaxed) >= DIGESTS_MAX => {
+                return self.reply(client, Response { id, body: Err(Refusal::Busy) });
+            }
+            Job::Digest { client, id, image } => {
+                self.digests.fetch_add(1, Ordering::Relaxed);
+                Task::Digest { client, id, image }
+            }
         };
         // The thread ends with the node.
         let _stopping = self.tasks.send(task);

@@ -87,8 +87,8 @@ fn seal_frame(seed: &Seed, file: &mut [u8], offset: u64) -> bool {
 /// Opening a directory that holds anything. It does not panic; it opens or says why not; opening again says the same;
 /// and the offline check, before, says the same again. Returns the bytes of the directory, for whoever watches memory.
 ///
-/// Input: the number of the log to begin with, then edits of 8 bytes each, see [`edit`]. An odd number above 127 stands
-/// for an empty directory and files given raw, see [`raw`].
+/// Input: the number of the log to begin with, then edits of 8 bytes each, see `edit`. An odd number above 127 stands
+/// for an empty directory and files given raw, see `raw`.
 pub fn wal_open(data: &[u8]) -> u64 {
     let Some((&first, rest)) = data.split_first() else { return 0 };
     let fs = match first {

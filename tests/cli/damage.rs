@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::cluster::{Cluster, Ended, copy_dir, run};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_flipped_bit_is_named_and_keeps_a_node_from_starting() {
+async fn damage_is_named_and_keeps_a_node_from_starting() {
     let mut cluster = Cluster::start(&["--max-raft-state", "256KiB", "--limit-value", "8KiB"]).await;
     let clerk = cluster.clerk();
     // Five segments of 64 KiB: a snapshot at three quarters of the bound, sealed ones above it, one in use.
@@ -31,6 +31,13 @@ async fn a_flipped_bit_is_named_and_keeps_a_node_from_starting() {
         fs::remove_dir_all(&dir).unwrap();
         copy_dir(&sound, &dir);
     }
+    let (_, Place { file, offset }) = places(&dir).swap_remove(0);
+    let whole = fs::read(&file).unwrap();
+    for length in [whole.len() - 1, offset, 0] {
+        fs::write(&file, &whole[..length]).unwrap();
+        refused(&cluster, victim, "shortened", &file);
+    }
+    fs::write(&file, &whole).unwrap();
     // A sound copy, taken after the last stop, is good.
     cluster.spawn(victim);
     cluster.wait_all_applied().await;

@@ -15,7 +15,6 @@ use crate::tls::{self, Alpn};
 pub(super) async fn run(shared: Arc<Shared>) {
     let slots = Arc::new(Semaphore::new(shared.limits.handshakes));
     while let Some(incoming) = shared.endpoint.accept().await {
-        // An early reader of the queue is cheap; the handshake itself is what costs.
         let Some((incoming, slot)) = admit_handshake(&shared, &slots, incoming) else { continue };
         shared.tasks.spawn("handshake", handshake(shared.clone(), incoming, slot));
     }

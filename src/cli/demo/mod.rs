@@ -37,17 +37,21 @@ use super::{duration, signals};
 /// Whatever happens, a run ends this long after its seconds; the promise is 30 s.
 const OVERTIME: Duration = Duration::from_secs(28);
 
+const HELP: &str = "\
+Clients append unique tokens to shared keys, and put and get others. Every interval a random node gets SIGKILL,
+the leader at least every other time, and is restarted; never two are down at once. Then it is checked: every
+acknowledged write is there exactly once, in an order that respects real time; nothing that was never sent; every
+read saw what had been acknowledged before it began, and never less than another one; all replicas are equal.
+
+It ends within --seconds + 30 s. Exit codes: 0 all is well and a leader was killed, 1 not, and the data is kept.
+
+Examples:
+  raftmap demo
+  raftmap demo --seconds 60 --clients 16 --kill-every 1s --json";
+
 /// Run three nodes, kill them under load, and check that nothing is lost or counted twice.
 #[derive(Debug, clap::Args)]
-#[command(
-    after_help = "Clients append unique tokens to shared keys, and put and get others. Every interval a random node gets SIGKILL, \
-                        the leader at least every other time, and is restarted; never two are down at once. Then it is checked: \
-                        every acknowledged write is there exactly once, in an order that respects real time; nothing that was \
-                        never sent; every read saw what had been acknowledged before it began; all replicas are equal.\n\
-                        It ends within --seconds + 30 s. Exit code 0: all is well and a leader was killed; 1: not, and the nodes' \
-                        data is kept.\n\
-                        Examples:\n  raftmap demo\n  raftmap demo --seconds 60 --clients 16 --kill-every 1s --json"
-)]
+#[command(after_help = HELP)]
 pub(crate) struct Args {
     /// Nodes
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=9))]

@@ -66,6 +66,11 @@ impl Nodes {
         self.members.keys().copied().collect()
     }
 
+    /// How many of them run, as far as is known.
+    pub(super) fn running(&self) -> usize {
+        self.members.values().filter(|member| member.child.is_some()).count()
+    }
+
     /// Their addresses.
     pub(super) fn addresses(&self) -> Vec<SocketAddr> {
         self.members.values().map(|member| member.address).collect()

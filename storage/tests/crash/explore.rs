@@ -4,9 +4,10 @@
 use std::collections::HashSet;
 
 use raftmap_storage::model::{Cut, ModelFs};
+use raftmap_storage::{OpenError, verify};
 
 use crate::story::{State, place};
-use crate::world::{Act, Moment, World, open_and_read};
+use crate::world::{Act, Moment, World, dir, open_and_read};
 use crate::{exhaustive, sample};
 
 use Act::*;
@@ -56,8 +57,17 @@ impl Explorer {
     /// Opens what a crash left, with a second crash behind each call of that, and with any crash thereafter.
     pub(crate) fn recover(&mut self, disk: &ModelFs, moment: &Moment) {
         let as_found = disk.kill();
+        let offline = verify(disk.kill(), dir(), |_| ());
         disk.keep_photos();
         let state = self.open(disk, moment, "after a crash");
+        match offline {
+            Ok(sound) => {
+                assert_eq!((sound.hard_state, sound.last), (state.hard_state, state.last()), "{}", self.name)
+            }
+            Err(OpenError::Empty { .. }) => assert_eq!(state, State::default(), "{}", self.name),
+            Err(OpenError::Io { .. }) if as_found.files().is_empty() => {} // not even a directory
+            Err(error) => panic!("{}: offline, behind call {}: {error}", self.name, moment.call),
+        }
         for (call, photo) in disk.take_photos() {
             for again in outcomes(&photo, sample(6, 64), call) {
                 if self.is_new(&again, moment) {

@@ -16,6 +16,7 @@
 )]
 
 mod bounds;
+mod damage;
 mod explore;
 mod failing_calls;
 mod failing_syncs;
@@ -23,6 +24,7 @@ mod flipped_bits;
 mod ghosts;
 mod random;
 mod story;
+mod stray_writes;
 mod world;
 
 /// Whether to leave nothing out.

@@ -1,14 +1,27 @@
 //! Random steps, faults and crashes beside a story that knows what must be there. Each run has a seed, and the seed is
 //! in every failure.
 
+use raftmap_storage::Options;
 use raftmap_storage::model::{Cut, Effect, Fault, ModelFs, Op, Random};
 
 use crate::sample;
-use crate::world::{Act, World, open_and_read};
+use crate::world::{Act, World, open_and_read_with, options};
 
-fn pick_act(random: &mut Random) -> Act {
+/// Small segments that rotate all the time, or several pages with frames that end where pages do.
+fn pick_options(random: &mut Random) -> Options {
+    let wide = Options { segment_bytes: 16384, payload_max: 5000, spares: 2, batch_bytes: 8192 };
+    if random.one_in(2) { wide } else { options() }
+}
+
+/// Few sizes, so that one frame often stands exactly where another one stood before.
+fn pick_size(random: &mut Random, payload_max: u32) -> usize {
+    let sizes = [0, 40, 472, 600, 4056, payload_max as usize, random.below(601) as usize];
+    sizes[random.below(sizes.len() as u64) as usize].min(payload_max as usize)
+}
+
+fn pick_act(random: &mut Random, payload_max: u32) -> Act {
     match random.below(23) {
-        0..=5 => Act::Append(1 + random.below(4) as usize, random.below(601) as usize),
+        0..=5 => Act::Append(1 + random.below(4) as usize, pick_size(random, payload_max)),
         6 => Act::Append(1 + random.below(12) as usize, 600),
         7 => Act::Vote,
         8 => Act::Overwrite(random.below(6) as usize),
@@ -54,20 +67,31 @@ fn pick_crash(random: &mut Random, fs: &ModelFs) -> ModelFs {
     }
 }
 
+/// A recovery that was crashed behind one of its calls, or that failed at one and left it at that.
+fn half_recovered(fs: &ModelFs, options: Options, random: &mut Random) -> Result<ModelFs, String> {
+    if random.one_in(2) {
+        fs.fail(pick_fault(random));
+        let opened = open_and_read_with(fs, options).map(|_| ());
+        let struck = opened.is_err();
+        fs.heal();
+        return Ok(if struck && random.one_in(2) { fs.kill() } else { pick_crash(random, fs) });
+    }
+    fs.keep_photos();
+    open_and_read_with(fs, options).map(|_| ())?;
+    let photos = fs.take_photos();
+    let (_, photo) = &photos[random.below(photos.len() as u64) as usize];
+    Ok(pick_crash(random, photo))
+}
+
 /// Crashes until one recovery gets through; recoveries are crashed too, in the middle.
 fn crash_and_recover(world: &mut World, random: &mut Random) -> Result<(), String> {
     let mut fs = pick_crash(random, &world.fs);
-    for _ in 0..random.below(3) {
-        fs.keep_photos();
-        let opened = open_and_read(&fs).map(|_| ());
-        opened?;
-        let photos = fs.take_photos();
-        let (_, photo) = &photos[random.below(photos.len() as u64) as usize];
-        fs = pick_crash(random, photo);
+    for _ in 0..random.below(4) {
+        fs = half_recovered(&fs, world.options, random)?;
     }
     world.recover_on(fs)?;
     // It was opened, so it stays: whatever happens now, before anything else is written.
-    let (_, state) = open_and_read(&pick_crash(random, &world.fs))?;
+    let (_, state) = open_and_read_with(&pick_crash(random, &world.fs), world.options)?;
     if &state != world.story.now() {
         return Err(format!(
             "what was opened once did not stay\nopened: {:?}\nthen: {state:?}",
@@ -79,13 +103,13 @@ fn crash_and_recover(world: &mut World, random: &mut Random) -> Result<(), Strin
 
 fn run(seed: u64) -> Result<(), String> {
     let mut random = Random::new(seed);
-    let mut world = World::on(ModelFs::new(seed), false)?;
+    let mut world = World::with(ModelFs::new(seed), pick_options(&mut random), false)?;
     for _ in 0..4 + random.below(6) {
         if random.one_in(3) {
             world.fs.fail(pick_fault(&mut random));
         }
         for _ in 0..random.below(25) {
-            let act = pick_act(&mut random);
+            let act = pick_act(&mut random, world.options.payload_max);
             if world.act(act).is_err() {
                 break;
             }

@@ -75,6 +75,7 @@ pub(crate) struct Moment {
 /// A log and its story.
 pub(crate) struct World {
     pub(crate) fs: ModelFs,
+    pub(crate) options: Options,
     pub(crate) wal: Option<Wal<ModelFs>>,
     pub(crate) story: Story,
     next_number: u64,
@@ -126,7 +127,12 @@ fn item(payload: &Bytes, term: Term) -> Option<Item> {
 
 /// Opens the log and reads all of it.
 pub(crate) fn open_and_read(fs: &ModelFs) -> Result<(Wal<ModelFs>, State), String> {
-    let (wal, recovered) = try_open(fs).map_err(|error| error.to_string())?;
+    open_and_read_with(fs, options())
+}
+
+pub(crate) fn open_and_read_with(fs: &ModelFs, options: Options) -> Result<(Wal<ModelFs>, State), String> {
+    let opened = open(fs.clone(), dir(), identity(), options);
+    let (wal, recovered) = opened.map_err(|error| error.to_string())?;
     Ok((wal, read_state(&recovered)?))
 }
 
@@ -148,7 +154,12 @@ impl World {
 
     /// A log in what `fs` holds, which is nothing yet or nothing acknowledged.
     pub(crate) fn on(fs: ModelFs, photos: bool) -> Result<Self, String> {
-        let mut world = Self::closed(fs, photos);
+        Self::with(fs, options(), photos)
+    }
+
+    /// The same, with other options than the usual ones.
+    pub(crate) fn with(fs: ModelFs, options: Options, photos: bool) -> Result<Self, String> {
+        let mut world = Self { options, ..Self::closed(fs, photos) };
         world.open()?;
         Ok(world)
     }
@@ -164,6 +175,7 @@ impl World {
     fn closed(fs: ModelFs, photos: bool) -> Self {
         Self {
             fs,
+            options: options(),
             wal: None,
             story: Story::default(),
             next_number: 1,
@@ -189,7 +201,7 @@ impl World {
             self.fs.keep_photos();
         }
         self.note();
-        let (wal, state) = open_and_read(&self.fs)?;
+        let (wal, state) = open_and_read_with(&self.fs, self.options)?;
         let at = self.story.place(&state)?;
         self.story.settle(at);
         self.note();
