@@ -251,8 +251,8 @@ impl Certified {
 
 fn command_for(role: &Role) -> String {
     match role {
-        Role::Node(id) => format!("`raftmap cert node --id {id}`"),
-        Role::Client(name) => format!("`raftmap cert client --name {name}`"),
+        Role::Node(id) => format!("`raftmap cert node --id {id} --cluster DIR --out DIR`"),
+        Role::Client(_) => "`raftmap cert client --name NAME --cluster DIR --out DIR`".into(),
     }
 }
 

@@ -52,7 +52,7 @@ pub(crate) fn survey<F: Fs>(fs: &F, dir: &Path) -> Result<Survey, OpenError> {
             snapshots.push(position);
         } else if name.starts_with("tmp-") {
             unfinished.push(name);
-        } else if name != node_file::NAME && name != super::LOCK {
+        } else if ![node_file::NAME, super::LOCK, crate::boots::FILE_NAME].contains(&name.as_str()) {
             tracing::warn!(dir = %dir.display(), name, "unknown file ignored");
         }
     }
