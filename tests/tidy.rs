@@ -26,8 +26,8 @@ fn collect(root: &Path, folder: &Path, found: &mut Vec<(String, String)>) {
     for entry in fs::read_dir(folder).expect("a folder of the repository") {
         let path = entry.expect("an entry of it").path();
         let name = path.file_name().unwrap_or_default().to_string_lossy();
-        let built = path.is_dir() && (name.starts_with("target") || name == "corpus" || name == "artifacts");
-        if name == ".git" || built {
+        let made = ["corpus", "artifacts", "data", "secrets"].contains(&&*name) || name.starts_with("target");
+        if name == ".git" || made && path.is_dir() {
             continue;
         }
         if path.is_dir() {
