@@ -26,8 +26,10 @@ fn collect(root: &Path, folder: &Path, found: &mut Vec<(String, String)>) {
     for entry in fs::read_dir(folder).expect("a folder of the repository") {
         let path = entry.expect("an entry of it").path();
         let name = path.file_name().unwrap_or_default().to_string_lossy();
-        let made = ["corpus", "artifacts", "data", "secrets"].contains(&&*name) || name.starts_with("target");
-        if name == ".git" || made && path.is_dir() {
+        // Only where such folders belong: one inside the sources is read.
+        let outside = folder == root || folder == root.join("fuzz");
+        let made = ["target", "corpus", "artifacts", "data", "secrets"].contains(&&*name);
+        if name == ".git" || outside && made {
             continue;
         }
         if path.is_dir() {
