@@ -13,6 +13,7 @@ use raftmap_storage::snapshot::{Header, Reader, SnapshotError, Writer};
 use raftmap_storage::types::{ClusterId, Membership, SnapshotId};
 
 use super::clients::Clients;
+use super::driver::CloseOnDrop;
 use super::fault::chain;
 use super::inbox::{Inbox, Lane};
 use super::links::{self, Sending};
@@ -67,8 +68,10 @@ impl<F: Fs> Jobs<F> {
     /// Starts the thread. It ends when the sender is dropped.
     pub fn start(self) -> std::io::Result<(Sender<Task>, JoinHandle<()>)> {
         let (sender, tasks) = channel();
-        let thread =
-            std::thread::Builder::new().name("raftmap-jobs".into()).spawn(move || self.run(&tasks))?;
+        let thread = std::thread::Builder::new().name("raftmap-jobs".into()).spawn(move || {
+            let _close = CloseOnDrop(self.inbox.clone());
+            self.run(&tasks);
+        })?;
         Ok((sender, thread))
     }
 

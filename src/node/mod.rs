@@ -92,6 +92,12 @@ impl Node {
     /// # Errors
     /// See [`StartError`]; nothing runs then, and nothing acknowledged is touched.
     pub async fn start(config: NodeConfig) -> Result<Self, StartError> {
+        Self::start_on(OsFs, config).await
+    }
+
+    /// As [`start`](Self::start), on another disk than the operating system's.
+    #[doc(hidden)]
+    pub async fn start_on<F: Fs>(fs: F, config: NodeConfig) -> Result<Self, StartError> {
         config.validate()?;
         let role = Role::Node(config.id);
         let identity = Identity::resolve(config.identity.as_deref(), config.listen, &role)?;
@@ -99,11 +105,11 @@ impl Node {
             return Err(StartError::WrongCertificate { id: config.id, role: identity.role().to_string() });
         }
         let cluster = ClusterId(identity.cluster().0);
-        let opening = config.clone();
-        let opened = tokio::task::spawn_blocking(move || open::open(&OsFs, &opening, cluster))
+        let (disk, opening) = (fs.clone(), config.clone());
+        let opened = tokio::task::spawn_blocking(move || open::open(&disk, &opening, cluster))
             .await
             .map_err(|error| StartError::Core(error.to_string()))??;
-        run(OsFs, config, identity, opened)
+        run(fs, config, identity, opened)
     }
 
     /// Waits until there is a leader, this node has applied everything that was committed when it was asked, and

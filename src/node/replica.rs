@@ -174,7 +174,8 @@ pub struct Replica {
     submitted: BatchNumber,
     durable: BatchNumber,
     snapshot: SnapshotState,
-    arrived: Option<Box<Arrived>>,
+    /// Snapshots that arrived since the last `advance`: the core takes one of them, or none.
+    arrived: Vec<Box<Arrived>>,
     syncs: SyncTimes,
     disk_bytes: u64,
     log_bytes: u64,
@@ -223,7 +224,7 @@ impl Replica {
             submitted: BatchNumber(0),
             durable: BatchNumber(0),
             snapshot: SnapshotState { latest, ..SnapshotState::default() },
-            arrived: None,
+            arrived: Vec::new(),
             syncs: SyncTimes::default(),
             disk_bytes: 0,
             log_bytes: 0,
@@ -258,6 +259,7 @@ impl Replica {
             let ready = self.raft.ready(&self.older).map_err(|error| Fault::Log(chain(&error)))?;
             self.carry_out(now, ready, host)?;
         }
+        self.arrived.clear();
         self.maybe_snapshot(host);
         Ok(())
     }
@@ -506,8 +508,8 @@ impl Replica {
     }
 
     fn restore(&mut self, snapshot: SnapshotId, host: &mut impl Host) -> Result<(), Fault> {
-        let arrived = self.arrived.take().filter(|arrived| arrived.snapshot == snapshot);
-        let Some(arrived) = arrived else {
+        let found = self.arrived.iter().position(|arrived| arrived.snapshot == snapshot);
+        let Some(arrived) = found.map(|at| self.arrived.swap_remove(at)) else {
             return Err(Fault::Log(format!("snapshot {} was accepted but never arrived", snapshot.position)));
         };
         self.map = arrived.map;
@@ -557,7 +559,7 @@ impl Replica {
     fn snapshot_arrived(&mut self, arrived: Box<Arrived>) {
         let (from, term, snapshot) = (arrived.from, arrived.term, arrived.snapshot);
         let membership = arrived.membership.clone();
-        self.arrived = Some(arrived);
+        self.arrived.push(arrived);
         self.raft.step(from, Message { term, body: Body::InstallSnapshot { snapshot, membership } });
     }
 

@@ -11,6 +11,7 @@ use raftmap_storage::fs::Fs;
 use raftmap_storage::types::Batch;
 use raftmap_storage::{Chore, ChoreDone, StoreError, Wal};
 
+use super::driver::CloseOnDrop;
 use super::fault::Fault;
 use super::inbox::{Inbox, Lane};
 use super::replica::{Durable, Input};
@@ -68,7 +69,10 @@ pub fn start<F: Fs>(
     let (orders, received) = channel();
     let (chores, to_do) = channel::<Chore<F>>();
     let done = orders.clone();
+    // Whatever ends one of these threads ends the node: a leader without a disk must not stay one.
+    let close = CloseOnDrop(inbox.clone());
     let chores_thread = std::thread::Builder::new().name("raftmap-chores".into()).spawn(move || {
+        let _close = close;
         while let Ok(chore) = to_do.recv() {
             if done.send(Order::Chore(chore.run())).is_err() {
                 return;
@@ -76,7 +80,10 @@ pub fn start<F: Fs>(
         }
     })?;
     let writer = Writer { wal, inbox, crashed, orders: received, chores, no_space: false, retry_at: None };
-    let writer_thread = std::thread::Builder::new().name("raftmap-log".into()).spawn(move || writer.run())?;
+    let writer_thread = std::thread::Builder::new().name("raftmap-log".into()).spawn(move || {
+        let _close = CloseOnDrop(writer.inbox.clone());
+        writer.run()
+    })?;
     Ok((WriterHandle { orders }, WriterThreads { writer: writer_thread, chores: chores_thread }))
 }
 
