@@ -79,7 +79,8 @@ impl<F: Fs> Jobs<F> {
         while let Ok(task) = tasks.recv() {
             match task {
                 Task::Write { image, membership } => {
-                    let result = self.write(&image, membership).map_err(|error| chain(&error));
+                    let result = write(&self.fs, &self.dir, self.cluster, &image, membership);
+                    let result = result.map_err(|error| chain(&error));
                     let _stopping = self.inbox.push(Lane::Own, Input::SnapshotWritten(result));
                 }
                 Task::Send(sending) => {
@@ -93,15 +94,25 @@ impl<F: Fs> Jobs<F> {
             }
         }
     }
+}
 
-    fn write(&self, image: &Image, membership: Membership) -> Result<SnapshotId, SnapshotError> {
-        let header = Header { position: image.applied(), cluster: self.cluster, membership };
-        let mut writer = Writer::create(self.fs.clone(), &self.dir, header)?;
-        for chunk in image.chunks() {
-            writer.write(&chunk)?;
-        }
-        writer.publish()
+/// Writes and publishes a snapshot of `image`.
+///
+/// # Errors
+/// See [`SnapshotError`]; nothing counts then.
+pub fn write<F: Fs>(
+    fs: &F,
+    dir: &Path,
+    cluster: ClusterId,
+    image: &Image,
+    membership: Membership,
+) -> Result<SnapshotId, SnapshotError> {
+    let header = Header { position: image.applied(), cluster, membership };
+    let mut writer = Writer::create(fs.clone(), dir, header)?;
+    for chunk in image.chunks() {
+        writer.write(&chunk)?;
     }
+    writer.publish()
 }
 
 /// Reads a published snapshot into a map.

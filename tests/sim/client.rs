@@ -1,0 +1,273 @@
+//! Simulated clients: the real clerk, with calls drawn for it and its connections made up.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use bytes::Bytes;
+use raftmap::clerk::machine::{CallId, Ending, Machine, Output, ServerId};
+use raftmap::kv::{Command, Owner, Reply};
+use raftmap::wire::client::{Answer, Ask, Query, Request, Response, decode_request, encode_request};
+
+use crate::check::history::{Call, End, What};
+use crate::dice::Dice;
+use crate::net::End as NetEnd;
+use crate::node::Connection;
+use crate::setup::{Sabotage, address, place};
+use crate::world::{Event, World};
+
+/// What a server that cannot be reached costs before a client gives the connection up.
+const HANDSHAKE: Duration = Duration::from_millis(500);
+/// A connection on which nothing arrives any more is noticed after this.
+const IDLE: Duration = Duration::from_millis(1_500);
+/// Appends to a log before clients turn to the next one.
+const LOG_LENGTH: u64 = 150;
+
+/// See the module's description.
+pub(crate) struct Client {
+    machine: Machine,
+    dice: Dice,
+    /// The connection to each server.
+    links: BTreeMap<ServerId, u64>,
+    /// Calls under way, by their place in the history.
+    calls: BTreeMap<CallId, usize>,
+    tokens: u64,
+    wake: Option<Duration>,
+    pub(crate) stopped: bool,
+}
+
+impl Client {
+    pub(crate) fn new(nodes: usize, window: u32, mut dice: Dice) -> Self {
+        let servers = dice.shuffled(nodes).into_iter().map(|at| Some(address(at))).collect();
+        let machine = Machine::new(servers, u64::from(window));
+        Self {
+            machine,
+            dice,
+            links: BTreeMap::new(),
+            calls: BTreeMap::new(),
+            tokens: 0,
+            wake: None,
+            stopped: false,
+        }
+    }
+
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.stopped && self.calls.is_empty()
+    }
+}
+
+impl World {
+    /// One call more.
+    pub(crate) fn issue(&mut self, at: usize) {
+        if self.clients[at].stopped {
+            return;
+        }
+        let (now, load) = (self.now, self.setup.load.clone());
+        let round = self.history.len() as u64 / LOG_LENGTH;
+        let client = &mut self.clients[at];
+        client.tokens += 1;
+        let token = format!("{at}.{};", client.tokens);
+        let is_log = client.dice.below(3) > 0;
+        let key = client.dice.below(load.keys);
+        let key = if is_log { format!("log-{round}-{key}") } else { format!("reg-{key}") };
+        let name = Bytes::from(key.clone());
+        let deadline = now + load.deadline;
+        let (what, call) = if client.dice.permille(load.reads) {
+            (What::Read, client.machine.read(now, deadline, Query::Get { key: name }, false))
+        } else {
+            let version = self.versions.get(&key).copied().unwrap_or(0);
+            let (what, command) = draw_write(client, is_log, name, token, version, load.filler);
+            (what, client.machine.write(now, deadline, command))
+        };
+        self.trace.note(now, at, "call", call.0, u64::from(is_log));
+        client.calls.insert(call, self.history.len());
+        let end = End::Unknown;
+        self.history.push(Call { client: at, key, what, invoked: now, returned: None, end });
+        self.client_acts(at);
+    }
+
+    pub(crate) fn client_tick(&mut self, at: usize) {
+        if self.clients[at].wake.is_none_or(|wake| wake > self.now) {
+            return;
+        }
+        self.clients[at].wake = None;
+        self.clients[at].machine.tick(self.now);
+        self.client_acts(at);
+    }
+
+    /// Does what the clerk wants done.
+    fn client_acts(&mut self, at: usize) {
+        loop {
+            let outputs = self.clients[at].machine.outputs();
+            if outputs.is_empty() {
+                break;
+            }
+            for output in outputs {
+                match output {
+                    Output::Connect(server) => self.connect(at, server),
+                    Output::Send(server, request) => self.send_request(at, server, &request),
+                    Output::Finish(call, ending) => self.finish(at, call, ending),
+                }
+            }
+        }
+        let client = &mut self.clients[at];
+        if let Some(wake) = client.machine.wake_at()
+            && client.wake.is_none_or(|earlier| wake < earlier || earlier < self.now)
+        {
+            let wake = wake.max(self.now + Duration::from_micros(1));
+            client.wake = Some(wake);
+            self.at(wake, Event::ClientTick(at));
+        }
+    }
+
+    fn connect(&mut self, client: usize, server: ServerId) {
+        let Some(address) = self.clients[client].machine.address(server) else { return };
+        let node = place(address);
+        let there = self.links.carry(NetEnd::Client(client), NetEnd::Node(node));
+        let back = self.links.carry(NetEnd::Node(node), NetEnd::Client(client));
+        let up = there.zip(back).map(|(there, back)| there + back).filter(|time| *time < HANDSHAKE);
+        let connected = Event::Connected { client, server, node, ok: up.is_some() };
+        self.after(up.unwrap_or(HANDSHAKE), connected);
+    }
+
+    pub(crate) fn connected(&mut self, client: usize, server: ServerId, node: usize, ok: bool) {
+        let running = self.nodes[node].life.as_ref().is_some_and(|life| life.paused.is_none());
+        if !ok || !running {
+            self.clients[client].machine.link_down(self.now, server);
+            return self.client_acts(client);
+        }
+        let life = self.nodes[node].lives;
+        let connection = self.connections.add(Connection { client, server, node, life });
+        self.clients[client].links.insert(server, connection);
+        self.clients[client].machine.link_up(self.now, server);
+        self.client_acts(client);
+    }
+
+    fn send_request(&mut self, client: usize, server: ServerId, request: &Request) {
+        let Some(number) = self.clients[client].links.get(&server).copied() else { return };
+        let Some(connection) = self.connections.open.get(&number) else { return };
+        let bytes = encode_request(request).expect("within its limit");
+        match self.links.carry(NetEnd::Client(client), NetEnd::Node(connection.node)) {
+            Some(time) => self.after(time, Event::Request { connection: number, bytes }),
+            None => self.after(IDLE, Event::Disconnect { connection: number }),
+        }
+    }
+
+    /// A request as the node's network hands it in.
+    pub(crate) fn requested(&mut self, bytes: &Bytes) -> Request {
+        let mut request = decode_request(bytes).expect("it was encoded");
+        if self.setup.sabotage == Some(Sabotage::StaleReads)
+            && let Ask::Read(query) = request.body
+        {
+            request.body = Ask::Stale(query);
+        }
+        request
+    }
+
+    pub(crate) fn responded(&mut self, number: u64, response: Response) {
+        let Some(connection) = self.connections.open.get(&number).copied() else { return };
+        self.clients[connection.client].machine.response(self.now, connection.server, response);
+        self.client_acts(connection.client);
+    }
+
+    pub(crate) fn disconnect(&mut self, number: u64) {
+        let Some(connection) = self.connections.open.remove(&number) else { return };
+        let client = &mut self.clients[connection.client];
+        if client.links.get(&connection.server) == Some(&number) {
+            client.links.remove(&connection.server);
+            client.machine.link_down(self.now, connection.server);
+            self.client_acts(connection.client);
+        }
+    }
+
+    fn finish(&mut self, at: usize, call: CallId, ending: Ending) {
+        let Some(number) = self.clients[at].calls.get(&call).copied() else { return };
+        let end = match ending {
+            Ending::Done(answer) => self.end_of(number, answer),
+            Ending::NotDone(_) | Ending::NoAnswer => End::NotDone,
+            Ending::Expired => {
+                self.trace.sometimes("a session expired under a doubtful write");
+                End::Unknown
+            }
+            Ending::Unknown => return self.unknown(at, call),
+        };
+        self.end(at, call, end);
+    }
+
+    fn end(&mut self, at: usize, call: CallId, end: End) {
+        let Some(number) = self.clients[at].calls.remove(&call) else { return };
+        self.trace.note(self.now, at, "end", call.0, matches!(end, End::Unknown).into());
+        let done = &mut self.history[number];
+        done.returned = (end != End::Unknown).then_some(self.now);
+        if matches!(end, End::Written { .. } | End::Read { .. } | End::Mismatch { .. }) {
+            self.done += 1;
+            self.last_done[at] = done.invoked;
+        }
+        done.end = end;
+        let think = self.setup.load.think.as_micros() as u64;
+        let think = Duration::from_micros(self.clients[at].dice.below(think));
+        self.after(think, Event::Issue(at));
+    }
+
+    /// Asks again under the same number, or never knows.
+    fn unknown(&mut self, at: usize, call: CallId) {
+        self.trace.sometimes("a call ended as unknown");
+        let client = &mut self.clients[at];
+        if client.dice.permille(self.setup.load.forget) {
+            client.machine.forget(self.now, call);
+            return self.end(at, call, End::Unknown);
+        }
+        client.machine.resume(self.now, call, self.now + self.setup.load.deadline);
+    }
+
+    fn end_of(&mut self, number: usize, answer: Answer) -> End {
+        let key = &self.history[number].key;
+        match answer {
+            Answer::Written { index, reply: Reply::Mismatch { current } } => {
+                self.versions.insert(key.clone(), current);
+                End::Mismatch { index: index.0, current }
+            }
+            Answer::Written { index, reply: Reply::OutsideLimits(_) } => {
+                panic!("the calls of this world are within its limits, entry {index} is not")
+            }
+            Answer::Written { index, reply: _ } => {
+                self.versions.insert(key.clone(), index.0);
+                End::Written { index: index.0 }
+            }
+            Answer::Got { index, found } => {
+                let found = found.map(|found| {
+                    (found.version, String::from_utf8(found.value.to_vec()).expect("clients write text"))
+                });
+                self.versions.insert(key.clone(), found.as_ref().map_or(0, |(version, _)| *version));
+                End::Read { index: index.0, found }
+            }
+            other => panic!("an answer to another question: {other:?}"),
+        }
+    }
+}
+
+fn draw_write(
+    client: &mut Client,
+    is_log: bool,
+    key: Bytes,
+    token: String,
+    version: u64,
+    filler: u64,
+) -> (What, Command) {
+    if is_log {
+        return (What::Append { token: token.clone() }, Command::Append { key, value: token.into() });
+    }
+    let filler = client.dice.below(filler + 1) as usize;
+    let text = format!("{}{token}", "x".repeat(filler));
+    let value = Bytes::from(text.clone());
+    match client.dice.below(4) {
+        0 => (What::Delete, Command::Delete { key }),
+        1 => (
+            What::Compare { version, value: text },
+            Command::CompareAndPut { key, version, value },
+        ),
+        _ => (What::Put { value: text }, Command::Put { key, value }),
+    }
+}
+
+/// Whose sessions all simulated clients use.
+pub(crate) const OWNER: Owner = Owner([3; 16]);

@@ -1,0 +1,163 @@
+//! What goes wrong, drawn from what the seed allows.
+
+use std::time::Duration;
+
+use raftmap::raft::RoleKind;
+use raftmap::storage::model::{Cut, Effect, Fault, Op};
+
+use crate::net::SHAPES;
+use crate::process::Crash;
+use crate::world::{Event, World};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Crash,
+    Pause,
+    Partition,
+    SlowDisk,
+    BadCall,
+    FullDisk,
+}
+
+impl World {
+    pub(crate) fn next_fault(&mut self) {
+        if let Some(every) = self.setup.faults.every {
+            let time = self.nemesis.time(every / 8, every);
+            self.after(time, Event::Fault);
+        }
+    }
+
+    pub(crate) fn fault(&mut self) {
+        if self.calm.is_some() {
+            return;
+        }
+        self.next_fault();
+        let faults = &self.setup.faults;
+        let kinds = [
+            (Kind::Crash, faults.kill || faults.power),
+            (Kind::Pause, faults.pause),
+            (Kind::Partition, faults.partition && self.nodes.len() > 1),
+            (Kind::SlowDisk, faults.slow_disk),
+            (Kind::BadCall, faults.bad_calls),
+            (Kind::FullDisk, faults.full_disk),
+        ];
+        let kinds: Vec<Kind> = kinds.into_iter().filter(|(_, on)| *on).map(|(kind, _)| kind).collect();
+        if kinds.is_empty() {
+            return;
+        }
+        let kind = self.nemesis.pick(&kinds);
+        self.trace.note(self.now, 0, "fault", kind as u64, 0);
+        match kind {
+            Kind::Crash => self.crash_some(),
+            Kind::Pause => self.pause(),
+            Kind::Partition => self.partition(),
+            Kind::SlowDisk => self.slow_disk(),
+            Kind::BadCall => self.bad_call(),
+            Kind::FullDisk => self.full_disk(),
+        }
+    }
+
+    /// One, often the leader; or several; or all at once.
+    fn victims(&mut self) -> Vec<usize> {
+        let count = self.nodes.len();
+        let leads = |at: &usize| {
+            let life = self.nodes[*at].life.as_ref();
+            life.is_some_and(|life| life.replica.soft_state().role == RoleKind::Leader)
+        };
+        match self.nemesis.below(8) {
+            0 => (0..count).collect(),
+            1 => {
+                let some = self.nemesis.between(1, count as u64) as usize;
+                self.nemesis.shuffled(count).into_iter().take(some).collect()
+            }
+            2..=4 => (0..count).find(leads).into_iter().collect(),
+            _ => vec![self.nemesis.place(count)],
+        }
+    }
+
+    fn crash_some(&mut self) {
+        for at in self.victims() {
+            let crash = self.draw_crash();
+            self.crash(at, crash);
+            let time = self.nemesis.time(Duration::from_millis(5), Duration::from_secs(2));
+            self.after(time, Event::Start(at));
+        }
+    }
+
+    pub(crate) fn draw_crash(&mut self) -> Crash {
+        let faults = &self.setup.faults;
+        let power = faults.power && (!faults.kill || self.nemesis.below(2) == 0);
+        match self.nemesis.below(4) {
+            0 | 1 if !power => Crash::Kill,
+            _ if !power => Crash::Evict,
+            0 => Crash::Power(Cut::LoseAll),
+            1 => Crash::Power(Cut::KeepAll),
+            2 if faults.torn => Crash::Power(Cut::Torn(self.nemesis.number())),
+            _ => Crash::Power(Cut::Some(self.nemesis.number())),
+        }
+    }
+
+    fn pause(&mut self) {
+        for at in self.victims() {
+            let number = self.nodes[at].lives;
+            let Some(life) = &mut self.nodes[at].life else { continue };
+            if life.paused.is_none() {
+                life.paused = Some(Vec::new());
+                self.trace.sometimes("a node was paused");
+                let time = self.nemesis.time(Duration::from_millis(20), Duration::from_secs(3));
+                self.after(time, Event::Resume(at, number));
+            }
+        }
+    }
+
+    fn partition(&mut self) {
+        let shape = self.nemesis.pick(&SHAPES);
+        self.links.heal();
+        self.links.cut(shape, self.nodes.len(), self.clients.len(), &mut self.nemesis);
+        self.trace.sometimes("the network was cut");
+        let time = self.nemesis.time(Duration::from_millis(50), Duration::from_secs(4));
+        self.after(time, Event::HealLinks);
+    }
+
+    fn slow_disk(&mut self) {
+        let at = self.nemesis.place(self.nodes.len());
+        self.nodes[at].slowness = self.nemesis.pick(&[5, 50, 500]);
+        self.trace.sometimes("a disk was slow");
+        let time = self.nemesis.time(Duration::from_millis(50), Duration::from_secs(3));
+        self.after(time, Event::HealDisk(at));
+    }
+
+    fn bad_call(&mut self) {
+        let at = self.nemesis.place(self.nodes.len());
+        let effect = match self.nemesis.below(6) {
+            0 => Effect::Eio,
+            1 => Effect::Enospc,
+            2 => Effect::Short,
+            3 => Effect::SyncDropped,
+            4 => Effect::SyncDroppedSome(self.nemesis.number()),
+            _ => Effect::SyncKept,
+        };
+        let on = self.nemesis.pick(&[None, Some(Op::SyncDir), Some(Op::SyncData), Some(Op::WriteAt)]);
+        let after = self.nemesis.below(12);
+        self.nodes[at].excused = true;
+        self.nodes[at].disk.fail(Fault { on, after, effect, lasting: false });
+        self.trace.sometimes("a disk call was made to fail");
+    }
+
+    fn full_disk(&mut self) {
+        let at = self.nemesis.place(self.nodes.len());
+        let node = &mut self.nodes[at];
+        node.excused = true;
+        node.disk.set_quota(Some(node.disk.used() + self.nemesis.below(100_000)));
+        self.trace.sometimes("a disk was full");
+        let time = self.nemesis.time(Duration::from_millis(100), Duration::from_secs(3));
+        self.after(time, Event::HealDisk(at));
+    }
+
+    pub(crate) fn heal_disk(&mut self, at: usize) {
+        let node = &mut self.nodes[at];
+        node.slowness = 1;
+        node.disk.set_quota(None);
+        node.disk.heal();
+    }
+}

@@ -1,0 +1,119 @@
+//! The network between nodes, and between clients and nodes: who reaches whom, and how long that takes.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use crate::dice::Dice;
+use crate::setup::Net;
+
+/// One end of a link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum End {
+    Node(usize),
+    Client(usize),
+}
+
+/// Links, each direction on its own.
+#[derive(Debug)]
+pub(crate) struct Links {
+    setup: Net,
+    dice: Dice,
+    cut: BTreeSet<(End, End)>,
+}
+
+/// What a fault does to the network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Shape {
+    /// One node alone.
+    One,
+    /// Two parts.
+    Halves,
+    /// Two parts with one node that sees both.
+    Bridge,
+    /// Everyone sees the next one and the one before alone.
+    Ring,
+    /// One node that is heard and does not hear, or hears and is not heard.
+    OneWay,
+}
+
+pub(crate) const SHAPES: [Shape; 5] =
+    [Shape::One, Shape::Halves, Shape::Bridge, Shape::Ring, Shape::OneWay];
+
+impl Links {
+    pub(crate) fn new(setup: Net, dice: Dice) -> Self {
+        Self { setup, dice, cut: BTreeSet::new() }
+    }
+
+    /// When a message from one end arrives at another: once, never, or more than once.
+    pub(crate) fn travel(&mut self, from: End, to: End) -> Vec<Duration> {
+        if self.cut.contains(&(from, to)) || self.dice.permille(self.setup.loss) {
+            return Vec::new();
+        }
+        let mut times = vec![self.delay()];
+        if self.dice.permille(self.setup.doubled) {
+            times.push(self.delay());
+        }
+        times
+    }
+
+    /// As [`Links::travel`] on a connection that repeats what is lost and sorts out doubles: late, or never when cut.
+    pub(crate) fn carry(&mut self, from: End, to: End) -> Option<Duration> {
+        if self.cut.contains(&(from, to)) {
+            return None;
+        }
+        let mut time = self.delay();
+        while self.dice.permille(self.setup.loss) {
+            time += self.setup.delay * 2 + Duration::from_millis(20);
+        }
+        Some(time)
+    }
+
+    fn delay(&mut self) -> Duration {
+        let jitter = Duration::from_micros(self.dice.below(self.setup.jitter.as_micros() as u64));
+        let late = if self.dice.permille(self.setup.late) { self.dice.below(2_000) } else { 0 };
+        self.setup.delay + jitter + Duration::from_millis(late)
+    }
+
+    pub(crate) fn is_cut(&self, from: End, to: End) -> bool {
+        self.cut.contains(&(from, to))
+    }
+
+    pub(crate) fn heal(&mut self) {
+        self.cut.clear();
+    }
+
+    /// Everything arrives from now on, in time.
+    pub(crate) fn calm(&mut self) {
+        self.heal();
+        (self.setup.loss, self.setup.doubled, self.setup.late) = (0, 0, 0);
+    }
+
+    /// Cuts links between nodes by `shape`; each client then sees some of the nodes.
+    pub(crate) fn cut(&mut self, shape: Shape, nodes: usize, clients: usize, dice: &mut Dice) {
+        let order = dice.shuffled(nodes);
+        let left = dice.between(1, (nodes as u64 / 2).max(1)) as usize;
+        let one_way = dice.below(2) == 0;
+        for (a, from) in order.iter().enumerate() {
+            for (b, to) in order.iter().enumerate() {
+                let apart = match shape {
+                    Shape::One => (a == 0) != (b == 0),
+                    Shape::Halves => (a < left) != (b < left),
+                    Shape::Bridge => a != 0 && b != 0 && (a <= left) != (b <= left),
+                    Shape::Ring => (a + 1) % nodes != b && (b + 1) % nodes != a && a != b,
+                    Shape::OneWay => a != b && if one_way { a == 0 } else { b == 0 },
+                };
+                if apart {
+                    self.cut.insert((End::Node(*from), End::Node(*to)));
+                }
+            }
+        }
+        for client in 0..clients {
+            for node in 0..nodes {
+                if dice.below(4) == 0 {
+                    self.cut.insert((End::Client(client), End::Node(node)));
+                    self.cut.insert((End::Node(node), End::Client(client)));
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,456 @@
+//! What happens inside a node: its replica, its log writer, its jobs; and its end.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use raftmap::node::jobs;
+use raftmap::node::replica::{ClientId, Durable, Input, Job};
+use raftmap::raft::{Outbound, RoleKind};
+use raftmap::storage::StoreError;
+use raftmap::storage::model::{Cut, ModelFs};
+use raftmap::storage::types::NodeId;
+use raftmap::wire::client::{Answer, Response, encode_response};
+use raftmap::wire::peer;
+
+use crate::client::OWNER;
+use crate::net::End;
+use crate::node::{CLUSTER, Effect, Tray};
+use crate::setup::Sabotage;
+use crate::watch::Watch;
+use crate::world::{Event, Inner, World};
+use crate::writer::Next;
+
+/// The replica's clock.
+const TICK: Duration = Duration::from_millis(10);
+/// As in `node::writer`.
+const IDLE: Duration = Duration::from_millis(50);
+
+/// How a process ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Crash {
+    Kill,
+    /// Killed, and clean pages left the cache.
+    Evict,
+    Power(Cut),
+}
+
+impl World {
+    fn inside(&mut self, at: usize, time: Duration, inner: Inner) {
+        let life = self.nodes[at].lives;
+        self.after(time, Event::Node(at, life, inner));
+    }
+
+    pub(crate) fn inner(&mut self, at: usize, inner: Inner) {
+        match inner {
+            Inner::Tick => self.tick(at),
+            Inner::Wake => self.wake(at),
+            Inner::Sync { took } => self.synced(at, took),
+            Inner::Chore => self.chore(at),
+            Inner::Quiet { turns } => self.quiet(at, turns),
+            Inner::LookAgain => self.writer_turn(at),
+            Inner::Job => self.job(at),
+        }
+    }
+
+    // ---- The replica's thread ----
+
+    fn tick(&mut self, at: usize) {
+        let period = self.nodes[at].truly(TICK);
+        self.inside(at, period, Inner::Tick);
+        if let Some(life) = &mut self.nodes[at].life {
+            life.tick_due = true;
+        }
+        self.rouse(at, Duration::ZERO);
+    }
+
+    /// Something is in the inbox; the thread takes it, and what comes meanwhile, a little later.
+    pub(crate) fn push(&mut self, at: usize, input: Input) {
+        let Some(life) = &mut self.nodes[at].life else { return };
+        life.inbox.push(input);
+        let delay = Duration::from_micros(self.schedule.below(200));
+        self.rouse(at, delay);
+    }
+
+    fn rouse(&mut self, at: usize, delay: Duration) {
+        let Some(life) = &mut self.nodes[at].life else { return };
+        if !life.woken {
+            life.woken = true;
+            self.inside(at, delay, Inner::Wake);
+        }
+    }
+
+    fn wake(&mut self, at: usize) {
+        let node = &mut self.nodes[at];
+        let clock = node.clock(self.now);
+        let Some(life) = &mut node.life else { return };
+        life.woken = false;
+        let mut tray = Tray::default();
+        for input in std::mem::take(&mut life.inbox) {
+            life.replica.step(clock, input, &mut tray);
+        }
+        if std::mem::take(&mut life.tick_due) {
+            life.replica.step(clock, Input::Tick, &mut tray);
+        }
+        let advanced = life.replica.advance(clock, &mut tray);
+        self.effects(at, tray.0);
+        if let Err(fault) = advanced {
+            return self.halt(at, &fault.to_string());
+        }
+        self.moved(at);
+        self.writer_turn(at);
+    }
+
+    fn moved(&mut self, at: usize) {
+        let committed = self.watch.moved(&self.nodes, at);
+        let committed = self.must(committed);
+        let id = self.nodes[at].id();
+        let Some(life) = &mut self.nodes[at].life else { return };
+        life.committed = committed;
+        let applied = life.replica.map().applied_index();
+        if applied < life.applied {
+            panic!("{id} had applied {} and now has applied {applied}", life.applied);
+        }
+        if applied > life.applied {
+            life.applied = applied;
+            self.trace.note(self.now, at, "applied", applied.0, committed.0);
+            if applied.0.is_multiple_of(16) {
+                let digest = life.replica.map().digest();
+                let checked = self.watch.digest(id, applied, digest);
+                self.must(checked);
+            }
+        }
+    }
+
+    fn effects(&mut self, at: usize, effects: Vec<Effect>) {
+        for effect in effects {
+            match effect {
+                Effect::Send(outbound) => self.send(at, &outbound),
+                Effect::Submit(number, batch) => {
+                    batch.entries.iter().for_each(|entry| self.watch.entry(entry.payload.len()));
+                    self.note_batch(at, &batch);
+                    let node = &mut self.nodes[at];
+                    node.shadow.submit(number.0, &batch);
+                    let Some(life) = &mut node.life else { return };
+                    life.writer.submit(number, batch);
+                    if self.setup.sabotage == Some(Sabotage::EarlyDurable) {
+                        let durable = Durable { through: Some(number), ..Durable::default() };
+                        self.push(at, Input::Durable(durable));
+                    }
+                }
+                Effect::Reply(client, response) => self.reply(at, client, response),
+                Effect::Start(job) => self.start_job(at, job),
+                Effect::Changed(state) => {
+                    self.trace.note(self.now, at, "role", state.term.0, state.role as u64);
+                    if state.role == RoleKind::Leader {
+                        self.trace.sometimes("a leader was elected");
+                    }
+                    let checked = self.watch.changed(self.nodes[at].id(), state);
+                    self.must(checked);
+                }
+            }
+        }
+    }
+
+    fn note_batch(&mut self, at: usize, batch: &raftmap::storage::types::Batch) {
+        if batch.truncate.is_some() {
+            self.trace.sometimes("a log was truncated");
+        }
+        if let Some(mark) = batch.snapshot {
+            self.trace.sometimes(if mark.reset { "a log was reset by a snapshot" } else { "a snapshot was marked" });
+        }
+        let last = batch.entries.last().map_or(0, |entry| entry.position.index.0);
+        self.trace.note(self.now, at, "submits", last, batch.entries.len() as u64);
+    }
+
+    fn send(&mut self, at: usize, outbound: &Outbound) {
+        self.must(Watch::sent(&self.nodes[at], outbound));
+        let Ok(Some(bytes)) = peer::encode(&outbound.message) else {
+            panic!("{} cannot send {outbound:?}", self.nodes[at].id());
+        };
+        let to = outbound.to.0 as usize - 1;
+        for time in self.links.travel(End::Node(at), End::Node(to)) {
+            self.after(time, Event::Peer { from: at, to, bytes: bytes.clone() });
+        }
+    }
+
+    pub(crate) fn heard(&mut self, from: usize, to: usize, bytes: &Bytes) {
+        let message = peer::decode(bytes).unwrap_or_else(|error| panic!("the simulated net harms nothing: {error}"));
+        self.push(to, Input::Peer { from: NodeId(from as u64 + 1), message });
+    }
+
+    pub(crate) fn asked(&mut self, connection: u64, at: usize, bytes: &Bytes) {
+        let request = self.requested(bytes);
+        self.push(at, Input::Client { client: ClientId(connection), owner: OWNER, request });
+    }
+
+    fn reply(&mut self, at: usize, client: ClientId, response: Response) {
+        self.must(self.watch.answered(&self.nodes, &response));
+        let Some(found) = self.connections.open.get(&client.0).copied() else { return };
+        assert!(encode_response(&response).is_ok(), "{response:?} has no bytes");
+        match self.links.carry(End::Node(at), End::Client(found.client)) {
+            Some(time) => {
+                let response = Box::new(response);
+                self.after(time, Event::Response { connection: client.0, response });
+            }
+            None => self.after(Duration::from_millis(1_500), Event::Disconnect { connection: client.0 }),
+        }
+    }
+
+    // ---- The log writer's thread ----
+
+    pub(crate) fn writer_turn(&mut self, at: usize) {
+        let now = self.now;
+        let Some(life) = &mut self.nodes[at].life else { return };
+        let turn = match life.writer.turn(now) {
+            Ok(turn) => turn,
+            Err(error) => return self.halt_log(at, &error),
+        };
+        let turns = life.writer.turns;
+        turn.tell.into_iter().for_each(|input| self.push(at, input));
+        if turn.chore {
+            let time = self.disk_time(at);
+            self.inside(at, time, Inner::Chore);
+        }
+        match turn.next {
+            Some(Next::Sync) => {
+                let took = self.disk_time(at);
+                self.inside(at, took, Inner::Sync { took });
+            }
+            Some(Next::Quiet) => self.inside(at, IDLE, Inner::Quiet { turns }),
+            None => {}
+        }
+    }
+
+    fn disk_time(&mut self, at: usize) -> Duration {
+        let node = &self.nodes[at];
+        node.sync * node.slowness * self.disks.between(500, 1_500) as u32 / 1_000
+    }
+
+    fn synced(&mut self, at: usize, took: Duration) {
+        let now = self.now;
+        let Some(life) = &mut self.nodes[at].life else { return };
+        match life.writer.sync(now, took) {
+            Ok(tell) => {
+                for input in tell {
+                    self.count_durable(at, &input);
+                    self.push(at, input);
+                }
+                self.writer_turn(at);
+            }
+            Err(error) => self.halt_log(at, &error),
+        }
+    }
+
+    fn count_durable(&mut self, at: usize, input: &Input) {
+        match input {
+            Input::Durable(Durable { through, sealed, .. }) => {
+                if sealed.is_some() {
+                    self.trace.sometimes("a segment was sealed");
+                }
+                if let Some(through) = through {
+                    self.trace.note(self.now, at, "synced", through.0, 0);
+                    let checked = self.nodes[at].shadow.synced(through.0);
+                    self.must(checked);
+                }
+            }
+            Input::NoSpace(true) => self.trace.sometimes("a log ran out of space"),
+            _ => {}
+        }
+    }
+
+    fn chore(&mut self, at: usize) {
+        if let Some(life) = &mut self.nodes[at].life {
+            life.writer.run_chore();
+            self.writer_turn(at);
+        }
+    }
+
+    fn quiet(&mut self, at: usize, turns: u64) {
+        let now = self.now;
+        let Some(life) = &mut self.nodes[at].life else { return };
+        if life.writer.turns != turns || life.writer.syncing {
+            return;
+        }
+        match life.writer.idle(now) {
+            Ok(tell) => {
+                let again = life.writer.looks_again();
+                tell.into_iter().for_each(|input| self.push(at, input));
+                if again {
+                    self.inside(at, IDLE, Inner::LookAgain);
+                }
+            }
+            Err(error) => self.halt_log(at, &error),
+        }
+    }
+
+    // ---- The jobs' thread ----
+
+    fn start_job(&mut self, at: usize, job: Job) {
+        let Some(life) = &mut self.nodes[at].life else { return };
+        life.jobs.push_back(job);
+        if life.jobs.len() == 1 {
+            let time = self.disk_time(at) * 4;
+            self.inside(at, time, Inner::Job);
+        }
+    }
+
+    fn job(&mut self, at: usize) {
+        let Some(life) = &mut self.nodes[at].life else { return };
+        let Some(job) = life.jobs.pop_front() else { return };
+        if !life.jobs.is_empty() {
+            let time = self.disk_time(at) * 4;
+            self.inside(at, time, Inner::Job);
+        }
+        let node = &self.nodes[at];
+        match job {
+            Job::WriteSnapshot { image, membership } => {
+                let result = jobs::write(&node.disk, node.dir(), CLUSTER, &image, membership);
+                match &result {
+                    Ok(snapshot) => {
+                        let checked = self.watch.snapshot(node.id(), *snapshot);
+                        self.must(checked);
+                    }
+                    Err(error) => {
+                        assert!(node.excused, "{}: {error}", node.id());
+                        self.trace.sometimes("a snapshot could not be written");
+                    }
+                }
+                self.push(at, Input::SnapshotWritten(result.map_err(|error| error.to_string())));
+            }
+            Job::SendSnapshot { peer, term, snapshot, membership } => {
+                self.send_snapshot(at, peer, term, snapshot, membership);
+            }
+            Job::Digest { client, id, image } => {
+                let answer = Answer::Digest { applied: image.applied().index, digest: image.digest() };
+                self.reply(at, client, Response { id, body: Ok(answer) });
+            }
+        }
+    }
+
+    // ---- Beginning and end ----
+
+    pub(crate) fn start(&mut self, at: usize) {
+        if self.nodes[at].life.is_some() {
+            return;
+        }
+        if self.nodes[at].lives > 0
+            && self.calm.is_none()
+            && self.nemesis.permille(self.setup.faults.in_recovery)
+        {
+            return self.crash_in_recovery(at);
+        }
+        if let Err(error) = self.nodes[at].open(self.now) {
+            assert!(self.nodes[at].excused, "node {} does not start: {error}", at + 1);
+            self.trace.sometimes("a node could not start for its disk");
+            let time = Duration::from_millis(self.nemesis.between(100, 500));
+            return self.after(time, Event::Start(at));
+        }
+        let cut = Cut::Some(self.disks.number());
+        let node = &self.nodes[at];
+        self.trace.note(self.now, at, "starts", node.lives, 0);
+        // What has been opened once stays, whatever happens before anything else is written.
+        let recovered = self.must(node.look(&node.disk.cut(cut)));
+        let last = node.life.as_ref().map(|life| life.replica.raft().status().last);
+        assert_eq!(last, Some(recovered.last), "node {}: opened, and then found again", at + 1);
+        let checked = self.nodes[at].shadow.reborn(&recovered);
+        self.must(checked);
+        self.tick(at);
+        self.writer_turn(at);
+    }
+
+    /// Opens the directory and dies behind some call of that.
+    fn crash_in_recovery(&mut self, at: usize) {
+        self.trace.sometimes("a recovery was crashed");
+        let node = &self.nodes[at];
+        let disk = node.disk.clone();
+        disk.keep_photos();
+        // Only its traces matter.
+        let _unused = raftmap::node::open::open(&disk, &node.config, CLUSTER).map(|_| ());
+        let crash = self.draw_crash();
+        self.nodes[at].disk = self.leave(&disk, crash);
+        let time = Duration::from_millis(self.nemesis.between(1, 100));
+        self.after(time, Event::Start(at));
+    }
+
+    /// The disk as it was behind some call since photos were taken, after a crash.
+    fn leave(&mut self, disk: &ModelFs, crash: Crash) -> ModelFs {
+        let photos = disk.take_photos();
+        let (_, photo) = &photos[self.disks.place(photos.len())];
+        after(photo, crash)
+    }
+
+    pub(crate) fn crash(&mut self, at: usize, crash: Crash) {
+        let Some(mut life) = self.nodes[at].life.take() else { return };
+        self.trace.note(self.now, at, "crashes", self.nodes[at].lives, 0);
+        self.trace.sometimes(match crash {
+            Crash::Kill => "a node was killed",
+            Crash::Evict => "a node was killed and its cache dropped",
+            Crash::Power(Cut::Torn(_)) => "the power was cut and sectors torn",
+            Crash::Power(_) => "the power was cut",
+        });
+        let disk = self.nodes[at].disk.clone();
+        let within = self.disks.below(4);
+        let job = life.jobs.pop_front();
+        self.nodes[at].disk = match (within, job) {
+            (0 | 1, _) if life.writer.syncing => {
+                self.trace.sometimes("a node died in a sync");
+                disk.keep_photos();
+                life.writer.die_syncing();
+                self.leave(&disk, crash)
+            }
+            (0 | 1, Some(Job::WriteSnapshot { image, membership })) => {
+                self.trace.sometimes("a node died writing a snapshot");
+                disk.keep_photos();
+                let dir = self.nodes[at].dir().to_path_buf();
+                let _unheard = jobs::write(&disk, &dir, CLUSTER, &image, membership);
+                self.leave(&disk, crash)
+            }
+            (0..=2, _) if life.writer.chore.is_some() => {
+                self.trace.sometimes("a node died in a chore");
+                disk.keep_photos();
+                life.writer.run_chore();
+                self.leave(&disk, crash)
+            }
+            _ => after(&disk, crash),
+        };
+        drop(life);
+        self.lose_clients(at);
+    }
+
+    fn lose_clients(&mut self, at: usize) {
+        let lost: Vec<u64> = self
+            .connections
+            .open
+            .iter()
+            .filter(|(_, connection)| connection.node == at)
+            .map(|(number, _)| *number)
+            .collect();
+        for connection in lost {
+            let time = Duration::from_millis(self.schedule.pick(&[1, 1, 20, 300, 1_500]));
+            self.after(time, Event::Disconnect { connection });
+        }
+    }
+
+    fn halt_log(&mut self, at: usize, error: &StoreError) {
+        self.halt(at, &error.to_string());
+    }
+
+    /// The node stops by itself, and is started again.
+    fn halt(&mut self, at: usize, why: &str) {
+        assert!(self.nodes[at].excused, "node {} stops by itself: {why}", at + 1);
+        self.trace.sometimes("a node stopped by itself");
+        let crash = self.draw_crash();
+        self.crash(at, crash);
+        let time = Duration::from_millis(self.nemesis.between(10, 1_000));
+        self.after(time, Event::Start(at));
+    }
+}
+
+fn after(disk: &ModelFs, crash: Crash) -> ModelFs {
+    match crash {
+        Crash::Kill => disk.kill(),
+        Crash::Evict => disk.kill_and_evict(),
+        Crash::Power(cut) => disk.cut(cut),
+    }
+}
+

@@ -1,0 +1,229 @@
+//! What a seed draws before its world begins: size, times, limits, and which faults there are at all. Small limits and
+//! few faults at a time make rare paths common.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use raftmap::{Limits, NodeConfig, Timing};
+
+use crate::dice::Dice;
+
+const fn millis(millis: u64) -> Duration {
+    Duration::from_millis(millis)
+}
+
+/// Everything that is fixed for the life of a world.
+#[derive(Clone, Debug)]
+pub(crate) struct Setup {
+    pub(crate) seed: u64,
+    pub(crate) nodes: usize,
+    pub(crate) timing: Timing,
+    pub(crate) max_raft_state: Option<u64>,
+    pub(crate) limits: Limits,
+    pub(crate) load: Load,
+    pub(crate) faults: Faults,
+    pub(crate) net: Net,
+    /// Each node's clock runs this many thousandths as fast as true time.
+    pub(crate) clocks: Vec<u64>,
+    /// Each node's usual time of a sync.
+    pub(crate) syncs: Vec<Duration>,
+    /// How long faults go on.
+    pub(crate) safety: Duration,
+    /// What is broken on purpose, to see the checks notice.
+    pub(crate) sabotage: Option<Sabotage>,
+}
+
+/// What clients do.
+#[derive(Clone, Debug)]
+pub(crate) struct Load {
+    pub(crate) clients: usize,
+    /// Calls of one client at a time.
+    pub(crate) pipeline: usize,
+    pub(crate) keys: u64,
+    /// Bytes of filler in a put, at most.
+    pub(crate) filler: u64,
+    /// Thousandths of calls that read.
+    pub(crate) reads: u64,
+    /// Pause between two calls, at most.
+    pub(crate) think: Duration,
+    pub(crate) deadline: Duration,
+    /// Thousandths of calls with unknown outcome that are given up instead of asked again.
+    pub(crate) forget: u64,
+}
+
+/// Which faults there are.
+#[derive(Clone, Debug)]
+pub(crate) struct Faults {
+    /// Time between two, at most; `None`: no faults.
+    pub(crate) every: Option<Duration>,
+    pub(crate) kill: bool,
+    pub(crate) power: bool,
+    pub(crate) torn: bool,
+    /// Thousandths of recoveries that are crashed.
+    pub(crate) in_recovery: u64,
+    pub(crate) pause: bool,
+    pub(crate) partition: bool,
+    pub(crate) slow_disk: bool,
+    pub(crate) bad_calls: bool,
+    pub(crate) full_disk: bool,
+}
+
+/// How links are when nothing is cut.
+#[derive(Clone, Debug)]
+pub(crate) struct Net {
+    pub(crate) delay: Duration,
+    /// On top of it, at most: reorders.
+    pub(crate) jitter: Duration,
+    /// Thousandths.
+    pub(crate) loss: u64,
+    /// Thousandths.
+    pub(crate) doubled: u64,
+    /// Thousandths that are late by up to two seconds.
+    pub(crate) late: u64,
+}
+
+/// A way to break the world, for tests that want to see it go red.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Sabotage {
+    /// The log writer says that batches are durable when it is given them.
+    EarlyDurable,
+    /// Clients take stale answers for reads.
+    StaleReads,
+}
+
+impl Setup {
+    pub(crate) fn draw(seed: u64) -> Self {
+        let mut dice = Dice::new(seed, "setup");
+        let nodes = dice.pick(&[1, 2, 3, 3, 3, 3, 3, 3, 4, 5, 5]);
+        let heartbeat = dice.pick(&[10, 20, 50, 50, 100]);
+        let election_min = heartbeat * dice.between(4, 8);
+        let election_max = election_min + dice.between(10, 2 * election_min);
+        let timing = Timing {
+            heartbeat: millis(heartbeat),
+            election_min: millis(election_min),
+            election_max: millis(election_max),
+        };
+        let max_raft_state = match dice.below(8) {
+            0 => None,
+            1 | 2 => Some(dice.between(1_000, 4_000)),
+            _ => Some(1_000 << dice.below(11)),
+        };
+        let limits = Limits {
+            key_bytes: 64,
+            value_bytes: 16 * 1024,
+            sessions: dice.pick(&[16, 64, 1_024]),
+            session_ttl_ms: dice.pick(&[3_000, 10_000, 3_600_000, 3_600_000]),
+            window: dice.pick(&[1, 2, 16, 1_024]),
+        };
+        let drift = dice.pick(&[0, 0, 10, 200]);
+        let clocks = (0..nodes).map(|_| dice.between(1_000 - drift, 1_000 + drift)).collect();
+        let syncs = (0..nodes).map(|_| dice.time(millis(1) / 10, millis(10))).collect();
+        let load = Load::draw(&mut dice);
+        let (faults, net) = (Faults::draw(&mut dice), Net::draw(&mut dice));
+        let safety = millis(dice.between(4_000, 10_000));
+        Self {
+            seed,
+            nodes,
+            timing,
+            max_raft_state,
+            limits,
+            load,
+            faults,
+            net,
+            clocks,
+            syncs,
+            safety,
+            sabotage: None,
+        }
+    }
+
+    /// The configuration of the node in this place.
+    pub(crate) fn node(&self, at: usize) -> NodeConfig {
+        let peers: BTreeMap<u64, SocketAddr> =
+            (0..self.nodes).map(|at| (at as u64 + 1, address(at))).collect();
+        NodeConfig {
+            id: at as u64 + 1,
+            dir: PathBuf::from("/disk"),
+            listen: address(at),
+            peers,
+            max_raft_state: self.max_raft_state,
+            identity: None,
+            limits: self.limits,
+            timing: self.timing,
+        }
+    }
+}
+
+/// Where the node in this place is reached.
+pub(crate) fn address(at: usize) -> SocketAddr {
+    ([127, 0, 0, 1], 7_001 + at as u16).into()
+}
+
+/// The place of the node at this address.
+pub(crate) fn place(address: SocketAddr) -> usize {
+    usize::from(address.port()) - 7_001
+}
+
+impl Load {
+    fn draw(dice: &mut Dice) -> Self {
+        Self {
+            clients: dice.between(1, 5) as usize,
+            pipeline: dice.pick(&[1, 1, 2, 8]),
+            keys: dice.between(1, 5),
+            filler: dice.pick(&[0, 0, 100, 4_000]),
+            reads: dice.pick(&[100, 300, 500]),
+            think: dice.time(millis(5), millis(80)),
+            deadline: millis(dice.between(200, 5_000)),
+            forget: dice.pick(&[0, 0, 200]),
+        }
+    }
+}
+
+impl Faults {
+    fn draw(dice: &mut Dice) -> Self {
+        let often = dice.pick(&[300, 500, 1_000, 2_000]);
+        let mut coin = || dice.below(2) == 0;
+        Self {
+            every: Some(millis(often)),
+            kill: coin(),
+            power: coin(),
+            torn: coin(),
+            in_recovery: if coin() { 300 } else { 0 },
+            pause: coin(),
+            partition: coin(),
+            slow_disk: coin(),
+            bad_calls: coin() && coin(),
+            full_disk: coin() && coin(),
+        }
+    }
+
+    /// No faults at all.
+    pub(crate) fn none() -> Self {
+        Self {
+            every: None,
+            kill: false,
+            power: false,
+            torn: false,
+            in_recovery: 0,
+            pause: false,
+            partition: false,
+            slow_disk: false,
+            bad_calls: false,
+            full_disk: false,
+        }
+    }
+}
+
+impl Net {
+    fn draw(dice: &mut Dice) -> Self {
+        Self {
+            delay: dice.time(millis(1) / 20, millis(5)),
+            jitter: dice.time(millis(1) / 20, millis(20)),
+            loss: dice.pick(&[0, 0, 5, 50, 150]),
+            doubled: dice.pick(&[0, 0, 10, 100]),
+            late: dice.pick(&[0, 0, 0, 20]),
+        }
+    }
+}

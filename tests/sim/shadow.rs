@@ -1,0 +1,142 @@
+//! What a node's disk must hold: the batches it was given, and how many of them its log has called durable. Kept beside
+//! the real log over all lives of the node, and compared with what recovery finds.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use raftmap_storage::types::{Batch, HardState, Index, NodeId, Position, Term};
+use raftmap_storage::{Recovered, find};
+
+/// An entry's term and checksum: enough to tell it from any other.
+pub(crate) type Mark = (Term, u32);
+
+/// A log by its entries' marks.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Log {
+    /// What the snapshot in force stands for.
+    pub(crate) base: Position,
+    /// Some at and below `base` may still be here.
+    pub(crate) entries: BTreeMap<Index, Mark>,
+    pub(crate) hard_state: HardState,
+}
+
+impl Log {
+    /// Whether it holds this entry, or a snapshot behind it.
+    pub(crate) fn holds(&self, index: Index, mark: Mark) -> bool {
+        self.base.index >= index || self.entries.get(&index) == Some(&mark)
+    }
+
+    pub(crate) fn last(&self) -> Index {
+        self.entries.last_key_value().map_or(self.base.index, |(last, _)| (*last).max(self.base.index))
+    }
+
+    fn follow(&mut self, batch: &Batch) {
+        if let Some(hard_state) = batch.hard_state {
+            self.hard_state = hard_state;
+        }
+        if let Some(to) = batch.truncate {
+            self.entries.split_off(&to.index.next());
+        }
+        for entry in &batch.entries {
+            self.entries.insert(entry.position.index, (entry.position.term, entry.payload_crc));
+        }
+        if let Some(mark) = batch.snapshot {
+            if mark.reset {
+                self.entries.clear();
+            }
+            self.base = mark.snapshot.position;
+        }
+    }
+
+    /// What recovery found.
+    pub(crate) fn of(recovered: &Recovered) -> Result<Self, String> {
+        let base = recovered.snapshot.map_or(Position::ZERO, |snapshot| snapshot.position);
+        let tail: BTreeMap<Index, u32> =
+            recovered.tail.iter().map(|entry| (entry.position.index, entry.payload_crc)).collect();
+        let mut entries = BTreeMap::new();
+        let mut index = base.index;
+        for meta in &recovered.log {
+            index = index.next();
+            let crc = match tail.get(&index) {
+                Some(crc) => *crc,
+                None => {
+                    let segment =
+                        find(&recovered.sealed, index).ok_or_else(|| format!("entry {index} is in no segment"))?;
+                    segment.entry(index).map_err(|error| error.to_string())?.payload_crc
+                }
+            };
+            entries.insert(index, (meta.term, crc));
+        }
+        Ok(Self { base, entries, hard_state: recovered.hard_state })
+    }
+}
+
+/// See the module's description.
+#[derive(Debug, Default)]
+pub(crate) struct Shadow {
+    /// With everything that was submitted.
+    pub(crate) log: Log,
+    /// With everything that was reported durable.
+    pub(crate) durable: Log,
+    pending: VecDeque<(u64, Batch)>,
+    /// Durable votes, over all lives.
+    votes: BTreeMap<Term, NodeId>,
+}
+
+impl Shadow {
+    pub(crate) fn submit(&mut self, number: u64, batch: &Batch) {
+        self.log.follow(batch);
+        self.pending.push_back((number, batch.clone()));
+    }
+
+    /// Everything up to this batch is on the disk.
+    pub(crate) fn synced(&mut self, through: u64) -> Result<(), String> {
+        while let Some((number, batch)) = self.pending.pop_front() {
+            if number > through {
+                self.pending.push_front((number, batch));
+                return Ok(());
+            }
+            self.durable.follow(&batch);
+            self.voted(self.durable.hard_state)?;
+        }
+        Ok(())
+    }
+
+    fn voted(&mut self, hard_state: HardState) -> Result<(), String> {
+        let Some(vote) = hard_state.vote else { return Ok(()) };
+        let first = *self.votes.entry(hard_state.term).or_insert(vote);
+        if first == vote {
+            return Ok(());
+        }
+        Err(format!("voted twice in term {}: for {first} and for {vote}", hard_state.term))
+    }
+
+    /// The vote that is on the disk for a term.
+    pub(crate) fn vote(&self, term: Term) -> Option<NodeId> {
+        self.votes.get(&term).copied()
+    }
+
+    /// A new life begins with what was recovered: everything durable, and of the rest what a crash may have kept.
+    pub(crate) fn reborn(&mut self, recovered: &Recovered) -> Result<(), String> {
+        let found = Log::of(recovered)?;
+        let (had, has) = (self.durable.hard_state, found.hard_state);
+        if has.term < had.term || has.term == had.term && had.vote.is_some() && has.vote != had.vote {
+            return Err(format!("recovered {has:?}, durable was {had:?}"));
+        }
+        // What was under way may have cut the log, or replaced it by a snapshot.
+        let cut = self.pending.iter().filter_map(|(_, batch)| batch.truncate.map(|to| to.index)).min();
+        let reset = self.pending.iter().any(|(_, batch)| batch.snapshot.is_some_and(|mark| mark.reset));
+        if !reset {
+            let kept = cut.unwrap_or(Index(u64::MAX));
+            for (index, mark) in self.durable.entries.range(..=kept) {
+                if !found.holds(*index, *mark) {
+                    let found = found.entries.get(index);
+                    return Err(format!("entry {index} was durable as {mark:?} and is {found:?} after recovery"));
+                }
+            }
+        }
+        self.voted(has)?;
+        self.pending.clear();
+        (self.log, self.durable) = (found.clone(), found);
+        Ok(())
+    }
+}

@@ -1,0 +1,343 @@
+//! One world: nodes, clients and the network between them, and the one queue of what happens next. Nothing runs but
+//! what the queue says; equal seeds give equal worlds.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use bytes::Bytes;
+use raftmap::clerk::machine::ServerId;
+use raftmap::raft::RoleKind;
+use raftmap::storage::model::ModelFs;
+use raftmap::storage::types::NodeId;
+use raftmap::wire::client::Response;
+
+use crate::check::history::Call;
+use crate::check::{order, witness};
+use crate::client::Client;
+use crate::dice::Dice;
+use crate::net::Links;
+use crate::node::{Connections, Node};
+use crate::setup::Setup;
+use crate::trace::{Marks, Trace};
+use crate::transfer::Transfer;
+use crate::watch::Watch;
+
+/// How long clients go on when the faults are over.
+const AFTERMATH: Duration = Duration::from_millis(1_500);
+/// By then everything must have come right.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// How often that is looked at.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// Something that happens at its time.
+#[derive(Debug)]
+pub(crate) enum Event {
+    /// To the node in this place, in this life of it.
+    Node(usize, u64, Inner),
+    /// A message from a member, to whatever life is there.
+    Peer { from: usize, to: usize, bytes: Bytes },
+    Request { connection: u64, bytes: Bytes },
+    Response { connection: u64, response: Box<Response> },
+    Connected { client: usize, server: ServerId, node: usize, ok: bool },
+    Disconnect { connection: u64 },
+    Transfer(u64),
+    Issue(usize),
+    ClientTick(usize),
+    Start(usize),
+    Resume(usize, u64),
+    Fault,
+    HealLinks,
+    HealDisk(usize),
+    Calm,
+    StopClients,
+    Look,
+}
+
+/// Something inside a node.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Inner {
+    Tick,
+    Wake,
+    Sync { took: Duration },
+    Chore,
+    Quiet { turns: u64 },
+    LookAgain,
+    Job,
+}
+
+/// See the module's description.
+pub(crate) struct World {
+    pub(crate) setup: Setup,
+    pub(crate) now: Duration,
+    queue: BTreeMap<(Duration, u64), Event>,
+    events: u64,
+    pub(crate) nodes: Vec<Node>,
+    pub(crate) clients: Vec<Client>,
+    pub(crate) connections: Connections,
+    pub(crate) links: Links,
+    pub(crate) transfers: BTreeMap<u64, Transfer>,
+    pub(crate) transfers_begun: u64,
+    pub(crate) watch: Watch,
+    pub(crate) trace: Trace,
+    pub(crate) history: Vec<Call>,
+    /// Versions that clients have heard of.
+    pub(crate) versions: BTreeMap<String, u64>,
+    /// Calls that ended with an answer.
+    pub(crate) done: u64,
+    /// By client: when the latest of them began.
+    pub(crate) last_done: Vec<Duration>,
+    pub(crate) schedule: Dice,
+    pub(crate) disks: Dice,
+    pub(crate) nemesis: Dice,
+    pub(crate) calm: Option<Duration>,
+    over: bool,
+}
+
+/// What a world came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Report {
+    pub(crate) hash: u64,
+    pub(crate) events: u64,
+    pub(crate) time: Duration,
+    pub(crate) done: u64,
+    pub(crate) marks: Marks,
+}
+
+impl World {
+    /// Runs the world of `setup` to its end.
+    ///
+    /// # Panics
+    /// When anything is not as it must be; the setup, the latest events and the reason are printed.
+    pub(crate) fn run(setup: Setup) -> Report {
+        let mut world = Self::new(setup);
+        while !world.over {
+            let Some(((at, _), event)) = world.queue.pop_first() else { break };
+            world.now = at;
+            world.handle(event);
+        }
+        world.judge();
+        Report {
+            hash: world.trace.hash(),
+            events: world.trace.events,
+            time: world.now,
+            done: world.done,
+            marks: world.trace.marks.clone(),
+        }
+    }
+
+    fn new(setup: Setup) -> Self {
+        let seed = setup.seed;
+        let nodes = (0..setup.nodes).map(|at| {
+            let disk = ModelFs::new(Dice::new(seed, &format!("disk {at}")).number());
+            Node::new(setup.node(at), disk, setup.clocks[at], setup.syncs[at])
+        });
+        let client = |at| Client::new(setup.nodes, setup.limits.window, Dice::new(seed, &format!("client {at}")));
+        let mut world = Self {
+            nodes: nodes.collect(),
+            clients: (0..setup.load.clients).map(client).collect(),
+            connections: Connections::default(),
+            links: Links::new(setup.net.clone(), Dice::new(seed, "net")),
+            transfers: BTreeMap::new(),
+            transfers_begun: 0,
+            watch: Watch::default(),
+            trace: Trace::default(),
+            history: Vec::new(),
+            versions: BTreeMap::new(),
+            done: 0,
+            last_done: vec![Duration::ZERO; setup.load.clients],
+            schedule: Dice::new(seed, "schedule"),
+            disks: Dice::new(seed, "disks"),
+            nemesis: Dice::new(seed, "nemesis"),
+            calm: None,
+            over: false,
+            now: Duration::ZERO,
+            queue: BTreeMap::new(),
+            events: 0,
+            setup,
+        };
+        world.begin();
+        world
+    }
+
+    fn begin(&mut self) {
+        (0..self.nodes.len()).for_each(|at| self.at(Duration::ZERO, Event::Start(at)));
+        for client in 0..self.clients.len() {
+            (0..self.setup.load.pipeline).for_each(|_| self.at(Duration::ZERO, Event::Issue(client)));
+        }
+        if self.setup.faults.every.is_some() {
+            self.next_fault();
+        }
+        self.at(self.setup.safety, Event::Calm);
+    }
+
+    pub(crate) fn at(&mut self, time: Duration, event: Event) {
+        self.events += 1;
+        self.queue.insert((time, self.events), event);
+    }
+
+    pub(crate) fn after(&mut self, time: Duration, event: Event) {
+        self.at(self.now + time, event);
+    }
+
+    /// A check that must hold.
+    #[track_caller]
+    pub(crate) fn must<T>(&self, checked: Result<T, String>) -> T {
+        checked.unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    fn handle(&mut self, event: Event) {
+        match event {
+            Event::Node(at, life, inner) => {
+                let event = Event::Node(at, life, inner);
+                if self.nodes[at].lives == life && self.nodes[at].life.is_some() {
+                    self.in_node(at, event, |world| world.inner(at, inner));
+                }
+            }
+            Event::Peer { from, to, bytes } => {
+                let event = Event::Peer { from, to, bytes: bytes.clone() };
+                self.in_node(to, event, |world| world.heard(from, to, &bytes));
+            }
+            Event::Request { connection, bytes } => {
+                let Some(found) = self.connections.open.get(&connection).copied() else { return };
+                if self.nodes[found.node].lives == found.life {
+                    let event = Event::Request { connection, bytes: bytes.clone() };
+                    self.in_node(found.node, event, |world| world.asked(connection, found.node, &bytes));
+                }
+            }
+            Event::Response { connection, response } => self.responded(connection, *response),
+            Event::Connected { client, server, node, ok } => self.connected(client, server, node, ok),
+            Event::Disconnect { connection } => self.disconnect(connection),
+            Event::Transfer(number) => self.transfer(number),
+            Event::Issue(client) => self.issue(client),
+            Event::ClientTick(client) => self.client_tick(client),
+            Event::Start(at) => self.start(at),
+            Event::Resume(at, life) => self.resume(at, life),
+            Event::Fault => self.fault(),
+            Event::HealLinks => self.links.heal(),
+            Event::HealDisk(at) => self.heal_disk(at),
+            Event::Calm => self.calm_down(),
+            Event::StopClients => self.clients.iter_mut().for_each(|client| client.stopped = true),
+            Event::Look => self.look(),
+        }
+    }
+
+    /// Lets it happen, now or when the process runs again.
+    fn in_node(&mut self, at: usize, event: Event, act: impl FnOnce(&mut Self)) {
+        match self.nodes[at].life.as_mut().map(|life| life.paused.as_mut()) {
+            None => {}
+            Some(Some(paused)) => paused.push(event),
+            Some(None) => act(self),
+        }
+    }
+
+    fn resume(&mut self, at: usize, number: u64) {
+        if self.nodes[at].lives != number {
+            return;
+        }
+        let Some(life) = &mut self.nodes[at].life else { return };
+        let missed = life.paused.take().unwrap_or_default();
+        self.trace.note(self.now, at, "goes on", missed.len() as u64, 0);
+        missed.into_iter().for_each(|event| self.at(self.now, event));
+    }
+
+    // ---- The end ----
+
+    /// Faults are over: from here on everything must come right.
+    fn calm_down(&mut self) {
+        self.trace.note(self.now, 0, "calm", 0, 0);
+        self.calm = Some(self.now);
+        self.links.calm();
+        for at in 0..self.nodes.len() {
+            self.heal_disk(at);
+            let life = self.nodes[at].lives;
+            self.at(self.now, Event::Resume(at, life));
+            self.at(self.now, Event::Start(at));
+        }
+        self.after(AFTERMATH, Event::StopClients);
+        self.after(AFTERMATH, Event::Look);
+    }
+
+    fn look(&mut self) {
+        match self.settled() {
+            Ok(()) => self.over = true,
+            Err(why) => {
+                let since = self.now - self.calm.unwrap_or(self.now);
+                assert!(since < PATIENCE, "{since:?} after the last fault: {why}");
+                // A client that has not got through yet goes on.
+                for at in 0..self.clients.len() {
+                    if self.clients[at].is_quiet() && !self.got_through(at) {
+                        self.clients[at].stopped = false;
+                        self.issue(at);
+                        self.clients[at].stopped = true;
+                    }
+                }
+                self.after(LOOK, Event::Look);
+            }
+        }
+    }
+
+    fn got_through(&self, client: usize) -> bool {
+        self.calm.is_some_and(|calm| self.last_done[client] > calm)
+    }
+
+    /// One leader, everybody with the same state, every call at its end.
+    fn settled(&self) -> Result<(), String> {
+        for (at, client) in self.clients.iter().enumerate() {
+            if !client.is_quiet() || !self.got_through(at) {
+                return Err(format!("client {at} still waits"));
+            }
+        }
+        let mut states = Vec::new();
+        for node in &self.nodes {
+            let life = node.life.as_ref().ok_or_else(|| format!("node {} does not run", node.id()))?;
+            let raft = life.replica.raft().status();
+            states.push((node.id(), raft.term, raft.role, raft.leader, raft.committed, raft.applied));
+        }
+        let leader = states.iter().find(|state| state.2 == RoleKind::Leader);
+        let Some((leader, term, _, _, committed, _)) = leader.copied() else {
+            return Err(format!("nobody leads: {states:?}"));
+        };
+        let alike = |state: &(NodeId, _, RoleKind, Option<NodeId>, _, _)| {
+            (state.1, state.3, state.4, state.5) == (term, Some(leader), committed, committed)
+        };
+        if states.iter().all(alike) { Ok(()) } else { Err(format!("not alike: {states:?}")) }
+    }
+
+    fn judge(&mut self) {
+        let mut last = BTreeMap::new();
+        for at in 0..self.nodes.len() {
+            let node = &self.nodes[at];
+            let Some(life) = &node.life else { panic!("node {} does not run at the end", node.id()) };
+            let (applied, digest) = (life.replica.map().applied_index(), life.replica.map().digest());
+            for call in &self.history {
+                if let Some(found) = life.replica.map().get(call.key.as_bytes()) {
+                    last.insert(call.key.clone(), String::from_utf8_lossy(&found.value).into_owned());
+                }
+            }
+            let checked = self.watch.digest(node.id(), applied, digest);
+            self.must(checked);
+            // What a power cut at the very end would leave.
+            let disk = node.disk.cut(raftmap::storage::model::Cut::LoseAll);
+            let recovered = self.must(self.nodes[at].look(&disk));
+            let checked = self.nodes[at].shadow.reborn(&recovered);
+            self.must(checked);
+        }
+        self.must(self.watch.whole(&self.nodes));
+        let shortest = self.setup.timing.election_min;
+        let elections = (self.now.as_millis() / shortest.as_millis()) as u64;
+        self.must(self.watch.terms(8 + elections));
+        self.must(witness::check(&self.history));
+        self.must(order::check(&self.history, &last));
+    }
+}
+
+
+impl Drop for World {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.trace.print();
+            eprintln!("{:#?}", self.setup);
+            eprintln!("at {:?}, the world of seed {}", self.now, self.setup.seed);
+        }
+    }
+}
