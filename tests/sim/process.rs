@@ -5,10 +5,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use raftmap::node::jobs;
 use raftmap::node::replica::{ClientId, Durable, Input, Job};
-use raftmap::raft::{Outbound, RoleKind};
+use raftmap::raft::{BatchNumber, Outbound, RoleKind, SoftState};
 use raftmap::storage::StoreError;
 use raftmap::storage::model::{Cut, ModelFs};
-use raftmap::storage::types::NodeId;
+use raftmap::storage::types::{Batch, NodeId};
 use raftmap::wire::client::{Answer, Response, encode_response};
 use raftmap::wire::peer;
 
@@ -96,7 +96,6 @@ impl World {
         if let Err(fault) = advanced {
             return self.halt(at, &fault.to_string());
         }
-        self.moved(at);
         self.writer_turn(at);
     }
 
@@ -121,37 +120,49 @@ impl World {
         }
     }
 
+    /// Batches first: what is committed and told to others is checked against them.
     fn effects(&mut self, at: usize, effects: Vec<Effect>) {
+        let (batches, others) = effects.into_iter().partition(|effect| matches!(effect, Effect::Submit(..)));
+        self.carry_out(at, batches);
+        self.moved(at);
+        self.carry_out(at, others);
+    }
+
+    fn carry_out(&mut self, at: usize, effects: Vec<Effect>) {
         for effect in effects {
             match effect {
                 Effect::Send(outbound) => self.send(at, &outbound),
-                Effect::Submit(number, batch) => {
-                    batch.entries.iter().for_each(|entry| self.watch.entry(entry.payload.len()));
-                    self.note_batch(at, &batch);
-                    let node = &mut self.nodes[at];
-                    node.shadow.submit(number.0, &batch);
-                    let Some(life) = &mut node.life else { return };
-                    life.writer.submit(number, batch);
-                    if self.setup.sabotage == Some(Sabotage::EarlyDurable) {
-                        let durable = Durable { through: Some(number), ..Durable::default() };
-                        self.push(at, Input::Durable(durable));
-                    }
-                }
+                Effect::Submit(number, batch) => self.submit(at, number, batch),
                 Effect::Reply(client, response) => self.reply(at, client, response),
                 Effect::Start(job) => self.start_job(at, job),
-                Effect::Changed(state) => {
-                    self.trace.note(self.now, at, "role", state.term.0, state.role as u64);
-                    if state.role == RoleKind::Leader {
-                        self.trace.sometimes("a leader was elected");
-                    }
-                    let checked = self.watch.changed(self.nodes[at].id(), state);
-                    self.must(checked);
-                }
+                Effect::Changed(state) => self.changed(at, state),
             }
         }
     }
 
-    fn note_batch(&mut self, at: usize, batch: &raftmap::storage::types::Batch) {
+    fn submit(&mut self, at: usize, number: BatchNumber, batch: Batch) {
+        batch.entries.iter().for_each(|entry| self.watch.entry(entry.payload.len()));
+        self.note_batch(at, &batch);
+        let node = &mut self.nodes[at];
+        node.shadow.submit(number.0, &batch);
+        let Some(life) = &mut node.life else { return };
+        life.writer.submit(number, batch);
+        if self.setup.sabotage == Some(Sabotage::EarlyDurable) {
+            let durable = Durable { through: Some(number), ..Durable::default() };
+            self.push(at, Input::Durable(durable));
+        }
+    }
+
+    fn changed(&mut self, at: usize, state: SoftState) {
+        self.trace.note(self.now, at, "role", state.term.0, state.role as u64);
+        if state.role == RoleKind::Leader {
+            self.trace.sometimes("a leader was elected");
+        }
+        let checked = self.watch.changed(self.nodes[at].id(), state);
+        self.must(checked);
+    }
+
+    fn note_batch(&mut self, at: usize, batch: &Batch) {
         if batch.truncate.is_some() {
             self.trace.sometimes("a log was truncated");
         }

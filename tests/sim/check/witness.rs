@@ -48,14 +48,20 @@ fn replay(calls: &[&Call]) -> Result<(), String> {
     let mut known = Known::default();
     for call in placed {
         match &call.end {
-            End::Written { index } => known.write(&call.what, *index),
-            End::Mismatch { current, .. } => {
-                if *current < known.version || *current > known.version && unknown.is_empty() {
-                    return Err(format!("compared with version {current}, it was {}: {call:?}", known.version));
+            End::Written { index } => {
+                if let What::Compare { version, .. } = call.what
+                    && !known.may_have(version, &unknown)
+                {
+                    return Err(format!("swapped {version}, it was {}: {call:?}", known.current()));
                 }
+                known.write(&call.what, *index);
             }
+            End::Mismatch { current, .. } if !known.may_have(*current, &unknown) => {
+                return Err(format!("compared with {current}, it was {}: {call:?}", known.current()));
+            }
+            End::Mismatch { .. } => {}
             End::Read { index, found } => known
-                .read(*index, found.as_ref(), &unknown, &call.what)
+                .read(*index, found.as_ref(), &unknown)
                 .map_err(|error| format!("{error}: {call:?}"))?,
             End::Unknown | End::NotDone => {}
         }
@@ -77,6 +83,16 @@ fn maybe(call: &Call) -> Option<&str> {
 }
 
 impl Known {
+    /// The version a comparison finds: 0 where nothing is.
+    fn current(&self) -> u64 {
+        self.value.as_ref().map_or(0, |_| self.version)
+    }
+
+    /// Whether the key may have this version, with what is unknown.
+    fn may_have(&self, version: u64, unknown: &BTreeSet<&str>) -> bool {
+        version == self.current() || !unknown.is_empty() && (version == 0 || version > self.version)
+    }
+
     fn write(&mut self, what: &What, index: u64) {
         self.version = index;
         match what {
@@ -92,7 +108,6 @@ impl Known {
         index: u64,
         found: Option<&(u64, String)>,
         unknown: &BTreeSet<&str>,
-        _what: &What,
     ) -> Result<(), String> {
         let Some((version, value)) = found else {
             return match &self.value {
