@@ -18,20 +18,42 @@ use crate::raft::entry::Bootstrap;
 use crate::raft::{Config, Raft, Restored};
 use crate::wire::hello::{Hello, PROTOCOL};
 
-/// Payload bytes of the log's end that stay on the heap, at most, beyond what is not sealed yet.
-const TAIL_BYTES: usize = 8 << 20;
-/// Payload bytes in one append.
-const APPEND_BYTES: usize = 1 << 20;
-/// Entries in one append.
-const APPEND_ENTRIES: usize = 4096;
-/// Appends on their way to one follower.
-const INFLIGHT_APPENDS: usize = 64;
-/// Payload bytes on their way to one follower.
-const INFLIGHT_BYTES: usize = 8 << 20;
-/// Payload bytes proposed and not committed.
-const UNCOMMITTED_BYTES: u64 = 64 << 20;
-/// Requests of clients that wait for the log at once.
-const WAITING: usize = 65_536;
+/// Sizes that are not settings: what suits every node in production. A simulated world draws smaller ones.
+#[derive(Clone, Copy, Debug)]
+pub struct Sizes {
+    /// The log's segments, spares and writes.
+    pub log: Options,
+    /// Payload bytes of the log's end that stay on the heap, at most, beyond what is not sealed yet.
+    pub tail_bytes: usize,
+    /// Payload bytes in one append.
+    pub append_bytes: usize,
+    /// Entries in one append.
+    pub append_entries: usize,
+    /// Appends on their way to one follower.
+    pub inflight_appends: usize,
+    /// Payload bytes on their way to one follower.
+    pub inflight_bytes: usize,
+    /// Payload bytes proposed and not committed.
+    pub uncommitted_bytes: u64,
+    /// Requests of clients that wait for the log at once.
+    pub waiting: usize,
+}
+
+impl Sizes {
+    /// What production uses for a log bounded at `max_raft_state` bytes with payloads of at most `payload_max`.
+    pub fn new(max_raft_state: Option<u64>, payload_max: u32) -> Self {
+        Self {
+            log: Options::new(max_raft_state, payload_max),
+            tail_bytes: 8 << 20,
+            append_bytes: 1 << 20,
+            append_entries: 4096,
+            inflight_appends: 64,
+            inflight_bytes: 8 << 20,
+            uncommitted_bytes: 64 << 20,
+            waiting: 65_536,
+        }
+    }
+}
 
 /// Segments that the frames on disk may fill beyond twice the log's bound before a snapshot is due for their sake: what a
 /// purge leaves because only whole segments go.
@@ -52,12 +74,26 @@ pub struct Opened<F: Fs> {
 /// # Errors
 /// See [`StartError`]. Nothing acknowledged is touched.
 pub fn open<F: Fs>(fs: &F, config: &NodeConfig, cluster: ClusterId) -> Result<Opened<F>, StartError> {
-    let io = |source| StartError::Io { path: config.dir.clone(), source };
     let bootstrap = bootstrap(config, cluster)?;
     let payload_max = (config.limits.proposal_bytes() + 1).max(bootstrap.payload.len());
-    let options = Options::new(config.max_raft_state, u32::try_from(payload_max).unwrap_or(u32::MAX));
+    let payload_max = u32::try_from(payload_max).unwrap_or(u32::MAX);
+    open_sized(fs, config, cluster, &Sizes::new(config.max_raft_state, payload_max))
+}
+
+/// As [`open`], with other sizes than production's.
+///
+/// # Errors
+/// As [`open`].
+pub fn open_sized<F: Fs>(
+    fs: &F,
+    config: &NodeConfig,
+    cluster: ClusterId,
+    sizes: &Sizes,
+) -> Result<Opened<F>, StartError> {
+    let io = |source| StartError::Io { path: config.dir.clone(), source };
+    let bootstrap = bootstrap(config, cluster)?;
     let identity = Identity { cluster, node: NodeId(config.id) };
-    let (mut wal, mut recovered) = raftmap_storage::open(fs.clone(), &config.dir, identity, options)?;
+    let (mut wal, mut recovered) = raftmap_storage::open(fs.clone(), &config.dir, identity, sizes.log)?;
     let boot = boots::count(fs, &config.dir).map_err(io)?;
     if recovered.last == Position::ZERO && recovered.snapshot.is_none() {
         write_bootstrap(&mut wal, &mut recovered, bootstrap.clone())?;
@@ -69,12 +105,12 @@ pub fn open<F: Fs>(fs: &F, config: &NodeConfig, cluster: ClusterId) -> Result<Op
     let bound = config.max_raft_state.unwrap_or(0);
     let replica_config = ReplicaConfig {
         max_raft_state: config.max_raft_state,
-        log_bytes_max: bound.saturating_mul(2).saturating_add(SLACK_SEGMENTS * options.segment_bytes),
+        log_bytes_max: bound.saturating_mul(2).saturating_add(SLACK_SEGMENTS * sizes.log.segment_bytes),
         addresses: config.members(),
-        waiting_max: WAITING,
+        waiting_max: sizes.waiting,
         membership,
     };
-    let replica = replica(config, recovered, map, seed, replica_config)?;
+    let replica = replica(config, sizes, recovered, map, seed, replica_config)?;
     Ok(Opened { wal, replica, hello })
 }
 
@@ -192,6 +228,7 @@ fn hello<F: Fs>(
 
 fn replica(
     config: &NodeConfig,
+    sizes: &Sizes,
     recovered: Recovered,
     map: StateMachine,
     seed: u64,
@@ -202,13 +239,13 @@ fn replica(
         id: NodeId(config.id),
         election_ticks: (election_min, election_max),
         heartbeat_ticks,
-        append_bytes_max: APPEND_BYTES,
-        append_entries_max: APPEND_ENTRIES,
-        inflight_appends_max: INFLIGHT_APPENDS,
-        inflight_bytes_max: INFLIGHT_BYTES,
-        uncommitted_bytes_max: UNCOMMITTED_BYTES,
+        append_bytes_max: sizes.append_bytes,
+        append_entries_max: sizes.append_entries,
+        inflight_appends_max: sizes.inflight_appends,
+        inflight_bytes_max: sizes.inflight_bytes,
+        uncommitted_bytes_max: sizes.uncommitted_bytes,
         log_bytes_max: config.max_raft_state.map(|bound| bound.saturating_mul(2)),
-        tail_bytes: TAIL_BYTES,
+        tail_bytes: sizes.tail_bytes,
         seed,
     };
     let sealed_through = sealed_through(&recovered);

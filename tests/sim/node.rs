@@ -5,14 +5,15 @@ use std::collections::{BTreeMap, VecDeque};
 use std::path::Path;
 use std::time::Duration;
 
-use raftmap::NodeConfig;
+use raftmap::node::open::{self, Opened, Sizes};
 use raftmap::node::replica::{ClientId, Host, Input, Job, Replica};
 use raftmap::raft::{BatchNumber, Outbound, SoftState};
 use raftmap::storage::model::ModelFs;
 use raftmap::storage::snapshot::Receiver;
 use raftmap::storage::types::{Batch, ClusterId, Index, NodeId};
-use raftmap::storage::{Identity, Options, Recovered};
+use raftmap::storage::{Identity, Recovered};
 use raftmap::wire::client::Response;
+use raftmap::{NodeConfig, StartError};
 
 use crate::shadow::Shadow;
 use crate::writer::Writer;
@@ -22,6 +23,7 @@ pub(crate) const CLUSTER: ClusterId = ClusterId([7; 16]);
 /// See the module's description.
 pub(crate) struct Node {
     pub(crate) config: NodeConfig,
+    pub(crate) sizes: Sizes,
     pub(crate) disk: ModelFs,
     pub(crate) shadow: Shadow,
     pub(crate) life: Option<Life>,
@@ -92,9 +94,10 @@ impl Host for Tray {
 }
 
 impl Node {
-    pub(crate) fn new(config: NodeConfig, disk: ModelFs, clock: u64, sync: Duration) -> Self {
+    pub(crate) fn new(config: NodeConfig, sizes: Sizes, disk: ModelFs, clock: u64, sync: Duration) -> Self {
         Self {
             config,
+            sizes,
             disk,
             shadow: Shadow::default(),
             life: None,
@@ -127,16 +130,19 @@ impl Node {
 
     /// What another look at this disk finds; the disk itself is not touched.
     pub(crate) fn look(&self, disk: &ModelFs) -> Result<Recovered, String> {
-        let payload_max = self.config.limits.proposal_bytes() as u32 + 1;
-        let options = Options::new(self.config.max_raft_state, payload_max);
         let identity = Identity { cluster: CLUSTER, node: self.id() };
-        let opened = raftmap::storage::open(disk.kill(), self.dir(), identity, options);
+        let opened = raftmap::storage::open(disk.kill(), self.dir(), identity, self.sizes.log);
         opened.map(|(_, recovered)| recovered).map_err(|error| error.to_string())
+    }
+
+    /// What a starting process does first.
+    pub(crate) fn open_on(&self, disk: &ModelFs) -> Result<Opened<ModelFs>, StartError> {
+        open::open_sized(disk, &self.config, CLUSTER, &self.sizes)
     }
 
     /// Opens the directory as a starting process does.
     pub(crate) fn open(&mut self, now: Duration) -> Result<(), String> {
-        let opened = raftmap::node::open::open(&self.disk, &self.config, CLUSTER);
+        let opened = self.open_on(&self.disk);
         let opened = opened.map_err(|error| raftmap_error(&error))?;
         self.lives += 1;
         self.life = Some(Life {

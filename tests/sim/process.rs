@@ -376,7 +376,7 @@ impl World {
         let disk = node.disk.clone();
         disk.keep_photos();
         // Only its traces matter.
-        let _unused = raftmap::node::open::open(&disk, &node.config, CLUSTER).map(|_| ());
+        let _unused = node.open_on(&disk).map(|_| ());
         let crash = self.draw_crash();
         self.nodes[at].disk = self.leave(&disk, crash);
         let time = Duration::from_millis(self.nemesis.between(1, 100));

@@ -6,6 +6,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use raftmap::node::open::Sizes;
+use raftmap::storage::Options;
 use raftmap::{Limits, NodeConfig, Timing};
 
 use crate::dice::Dice;
@@ -22,6 +24,7 @@ pub(crate) struct Setup {
     pub(crate) timing: Timing,
     pub(crate) max_raft_state: Option<u64>,
     pub(crate) limits: Limits,
+    pub(crate) sizes: Sizes,
     pub(crate) load: Load,
     pub(crate) faults: Faults,
     pub(crate) net: Net,
@@ -120,6 +123,7 @@ impl Setup {
         let drift = dice.pick(&[0, 0, 10, 200]);
         let clocks = (0..nodes).map(|_| dice.between(1_000 - drift, 1_000 + drift)).collect();
         let syncs = (0..nodes).map(|_| dice.time(millis(1) / 10, millis(10))).collect();
+        let sizes = draw_sizes(&mut dice, max_raft_state, &limits);
         let load = Load::draw(&mut dice);
         let (faults, net) = (Faults::draw(&mut dice), Net::draw(&mut dice));
         let safety = millis(dice.between(4_000, 10_000));
@@ -129,6 +133,7 @@ impl Setup {
             timing,
             max_raft_state,
             limits,
+            sizes,
             load,
             faults,
             net,
@@ -153,6 +158,31 @@ impl Setup {
             limits: self.limits,
             timing: self.timing,
         }
+    }
+}
+
+/// Half of the worlds have production's sizes, but for its large segments; the others such that every limit is met.
+fn draw_sizes(dice: &mut Dice, max_raft_state: Option<u64>, limits: &Limits) -> Sizes {
+    let payload_max = limits.proposal_bytes() as u32 + 1;
+    let usual = Sizes::new(max_raft_state, payload_max);
+    let log = Options {
+        segment_bytes: dice.pick(&[32, 64, 256]) * 1_024,
+        payload_max,
+        spares: dice.between(1, 3) as usize,
+        batch_bytes: dice.pick(&[4_096, 65_536, 4 << 20]),
+    };
+    if dice.below(2) == 0 {
+        return Sizes { log, ..usual };
+    }
+    Sizes {
+        log,
+        tail_bytes: dice.pick(&[0, 1_000, 100_000]),
+        append_bytes: dice.pick(&[200, 2_000, 100_000]),
+        append_entries: dice.between(1, 64) as usize,
+        inflight_appends: dice.between(1, 16) as usize,
+        inflight_bytes: dice.pick(&[20_000, 200_000]),
+        uncommitted_bytes: dice.pick(&[20_000, 200_000]),
+        waiting: dice.between(1, 64) as usize,
     }
 }
 

@@ -129,7 +129,7 @@ impl World {
         let seed = setup.seed;
         let nodes = (0..setup.nodes).map(|at| {
             let disk = ModelFs::new(Dice::new(seed, &format!("disk {at}")).number());
-            Node::new(setup.node(at), disk, setup.clocks[at], setup.syncs[at])
+            Node::new(setup.node(at), setup.sizes, disk, setup.clocks[at], setup.syncs[at])
         });
         let client = |at| Client::new(setup.nodes, setup.limits.window, Dice::new(seed, &format!("client {at}")));
         let mut world = Self {
