@@ -96,7 +96,9 @@ impl World {
         if let Err(fault) = advanced {
             return self.halt(at, &fault.to_string());
         }
-        self.writer_turn(at);
+        if self.nodes[at].life.as_ref().is_some_and(|life| life.writer.has_orders()) {
+            self.writer_turn(at);
+        }
     }
 
     fn moved(&mut self, at: usize) {

@@ -336,6 +336,10 @@ impl Drop for World {
     fn drop(&mut self) {
         if std::thread::panicking() {
             self.trace.print();
+            for node in &self.nodes {
+                let life = node.life.as_ref();
+                eprintln!("{:#?}", life.map(|life| (life.replica.raft().status(), life.replica.status())));
+            }
             eprintln!("{:#?}", self.setup);
             eprintln!("at {:?}, the world of seed {}", self.now, self.setup.seed);
         }

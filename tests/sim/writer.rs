@@ -66,6 +66,11 @@ impl Writer {
         self.orders.push_back(Order::Write(number, batch));
     }
 
+    /// Whether the thread would be woken.
+    pub(crate) fn has_orders(&self) -> bool {
+        !self.orders.is_empty()
+    }
+
     /// Takes what is waiting and says what is next. Nothing while a sync runs.
     pub(crate) fn turn(&mut self, now: Duration) -> Result<Turn, StoreError> {
         let mut turn = Turn { next: None, chore: false, tell: Vec::new() };
