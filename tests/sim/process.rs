@@ -176,7 +176,8 @@ impl World {
     }
 
     fn send(&mut self, at: usize, outbound: &Outbound) {
-        self.must(Watch::sent(&self.nodes[at], outbound));
+        let checked = Watch::sent(&mut self.nodes[at], outbound);
+        self.must(checked);
         let Ok(Some(bytes)) = peer::encode(&outbound.message) else {
             panic!("{} cannot send {outbound:?}", self.nodes[at].id());
         };

@@ -78,7 +78,7 @@ pub(crate) struct Shadow {
     /// With everything that was reported durable.
     pub(crate) durable: Log,
     pending: VecDeque<(u64, Batch)>,
-    /// Durable votes, over all lives.
+    /// Votes that are durable or were spoken of, over all lives.
     votes: BTreeMap<Term, NodeId>,
 }
 
@@ -110,9 +110,14 @@ impl Shadow {
         Err(format!("voted twice in term {}: for {first} and for {vote}", hard_state.term))
     }
 
-    /// The vote that is on the disk for a term.
-    pub(crate) fn vote(&self, term: Term) -> Option<NodeId> {
-        self.votes.get(&term).copied()
+    /// A vote leaves: it must be the one for its term, and on the disk, or behind a later term that is.
+    pub(crate) fn speaks(&mut self, term: Term, candidate: NodeId) -> Result<(), String> {
+        self.voted(HardState { term, vote: Some(candidate) })?;
+        let durable = self.durable.hard_state;
+        if durable.term > term || durable == (HardState { term, vote: Some(candidate) }) {
+            return Ok(());
+        }
+        Err(format!("speaks of its vote for {candidate} in term {term}, its disk says {durable:?}"))
     }
 
     /// A new life begins with what was recovered: everything durable, and of the rest what a crash may have kept.

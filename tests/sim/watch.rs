@@ -53,15 +53,12 @@ impl Watch {
     }
 
     /// Nothing leaves that is not on the sender's disk.
-    pub(crate) fn sent(node: &Node, outbound: &Outbound) -> Checked {
+    pub(crate) fn sent(node: &mut Node, outbound: &Outbound) -> Checked {
         let (id, term) = (node.id(), outbound.message.term);
-        let vote_for = |candidate: NodeId| match node.shadow.vote(term) {
-            Some(vote) if vote == candidate => Ok(()),
-            vote => Err(format!("{id} speaks of its vote for {candidate} in term {term}, its disk says {vote:?}")),
-        };
+        let named = |error| format!("{id} {error}");
         match &outbound.message.body {
-            Body::Vote { .. } => vote_for(id),
-            Body::VoteReply { granted: true } => vote_for(outbound.to),
+            Body::Vote { .. } => node.shadow.speaks(term, id).map_err(named),
+            Body::VoteReply { granted: true } => node.shadow.speaks(term, outbound.to).map_err(named),
             Body::AppendReply(AppendOutcome::Accepted { matched, .. }) => {
                 let durable = &node.shadow.durable;
                 if *matched <= durable.last() && term <= durable.hard_state.term {
