@@ -81,7 +81,7 @@ impl World {
         self.trace.note(now, at, "call", call.0, u64::from(is_log));
         client.calls.insert(call, self.history.len());
         let end = End::Unknown;
-        self.history.push(Call { client: at, key, what, invoked: now, returned: None, end });
+        self.history.push(Call { key, what, invoked: now, returned: None, end });
         self.client_acts(at);
     }
 

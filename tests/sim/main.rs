@@ -30,12 +30,101 @@ mod watch;
 mod world;
 mod writer;
 
-use seeds::seeds;
-use setup::Setup;
+use std::collections::BTreeSet;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use seeds::{Tally, seeds};
+use setup::{Faults, Net, Sabotage, Setup};
 use world::World;
+
+/// Fewer seeds than this may miss something rare.
+const ENOUGH: u64 = 100;
+
+/// What many worlds must have met, or they show nothing. Rarer things are in the table alone.
+const OFTEN: [&str; 24] = [
+    "a call ended as unknown",
+    "a disk call was made to fail",
+    "a disk was full",
+    "a disk was slow",
+    "a leader was elected",
+    "a log was reset by a snapshot",
+    "a log was truncated",
+    "a node died in a chore",
+    "a node died in a sync",
+    "a node died writing a snapshot",
+    "a node stopped by itself",
+    "a node was killed",
+    "a node was killed and its cache dropped",
+    "a node was paused",
+    "a recovery was crashed",
+    "a segment was sealed",
+    "a snapshot could not be written",
+    "a snapshot transfer broke off",
+    "a snapshot was delivered",
+    "a snapshot was marked",
+    "the network was cut",
+    "the power was cut",
+    "the power was cut and sectors torn",
+    "a snapshot to be sent was gone",
+];
+
+fn met(tally: &Tally) {
+    tally.print();
+    if tally.worlds >= ENOUGH {
+        let met: BTreeSet<&str> = tally.marks.keys().copied().collect();
+        let missed: Vec<&&str> = OFTEN.iter().filter(|name| !met.contains(*name)).collect();
+        assert!(missed.is_empty(), "never met: {missed:?}");
+        // Worlds in which hardly anything was done show nothing.
+        assert!(tally.idle * 20 < tally.worlds, "{} worlds did hardly anything", tally.idle);
+    }
+}
 
 #[test]
 fn random_worlds() {
-    let tally = seeds("random_worlds", 100, |seed| World::run(Setup::draw(seed)));
+    met(&seeds("random_worlds", ENOUGH, |seed| World::run(Setup::draw(seed))));
+}
+
+/// Without faults nothing is unknown, refused or slow, whatever else is drawn.
+#[test]
+fn quiet_worlds() {
+    let quiet = |seed| {
+        let mut setup = Setup::draw(seed);
+        (setup.faults, setup.net.loss, setup.net.late) = (Faults::none(), 0, 0);
+        setup.safety /= 4;
+        World::run(setup)
+    };
+    let tally = seeds("quiet_worlds", 10, quiet);
     tally.print();
+    assert_eq!(tally.idle, 0);
+}
+
+#[test]
+fn one_seed_makes_one_world() {
+    for seed in 1_000..1_006 {
+        let (first, second) = (World::run(Setup::draw(seed)), World::run(Setup::draw(seed)));
+        assert_eq!(first, second, "seed {seed}");
+    }
+    assert_ne!(World::run(Setup::draw(1_000)).hash, World::run(Setup::draw(1_001)).hash);
+}
+
+/// How many of the seeds notice it.
+fn noticed(sabotage: Sabotage, seeds: std::ops::Range<u64>) -> usize {
+    let notices = |seed: &u64| {
+        let mut setup = Setup::draw(*seed);
+        (setup.sabotage, setup.nodes) = (Some(sabotage), 3);
+        (setup.clocks, setup.syncs) = (vec![1_000; 3], vec![setup.syncs[0]; 3]);
+        setup.net = Net { loss: 0, ..setup.net };
+        catch_unwind(AssertUnwindSafe(|| World::run(setup))).is_err()
+    };
+    seeds.filter(notices).count()
+}
+
+#[test]
+fn a_disk_that_acknowledges_early_is_noticed() {
+    assert_eq!(noticed(Sabotage::EarlyDurable, 0..3), 3);
+}
+
+#[test]
+fn reads_without_a_round_are_noticed() {
+    assert!(noticed(Sabotage::StaleReads, 0..6) >= 4);
 }

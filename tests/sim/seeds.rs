@@ -15,6 +15,8 @@ pub(crate) struct Tally {
     pub(crate) done: u64,
     pub(crate) events: u64,
     pub(crate) marks: Marks,
+    /// Worlds with fewer than fifty answers.
+    pub(crate) idle: u64,
     took: Duration,
 }
 
@@ -24,13 +26,14 @@ impl Tally {
         self.time += report.time;
         self.done += report.done;
         self.events += report.events;
+        self.idle += u64::from(report.done < 50);
         for (name, count) in &report.marks {
             *self.marks.entry(name).or_default() += count;
         }
     }
 
     pub(crate) fn print(&self) {
-        let Self { worlds, time, done, events, marks, took } = self;
+        let Self { worlds, time, done, events, marks, idle: _, took } = self;
         println!("{worlds} worlds, {time:.0?} in them, {done} calls, {events} events, {took:.1?}");
         marks.iter().for_each(|(name, count)| println!("{count:>8} {name}"));
     }

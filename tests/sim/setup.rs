@@ -126,7 +126,7 @@ impl Setup {
         let sizes = draw_sizes(&mut dice, max_raft_state, &limits);
         let load = Load::draw(&mut dice);
         let (faults, net) = (Faults::draw(&mut dice), Net::draw(&mut dice));
-        let safety = millis(dice.between(4_000, 10_000));
+        let safety = millis(dice.between(2_000, 5_000));
         Self {
             seed,
             nodes,
@@ -166,7 +166,7 @@ fn draw_sizes(dice: &mut Dice, max_raft_state: Option<u64>, limits: &Limits) -> 
     let payload_max = limits.proposal_bytes() as u32 + 1;
     let usual = Sizes::new(max_raft_state, payload_max);
     let log = Options {
-        segment_bytes: dice.pick(&[32, 64, 256]) * 1_024,
+        segment_bytes: dice.pick(&[32, 32, 64, 256]) * 1_024,
         payload_max,
         spares: dice.between(1, 3) as usize,
         batch_bytes: dice.pick(&[4_096, 65_536, 4 << 20]),

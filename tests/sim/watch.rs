@@ -34,10 +34,6 @@ impl Watch {
         self.largest = self.largest.max(frame_len(payload as u64));
     }
 
-    pub(crate) fn committed(&self) -> Index {
-        Index(self.committed.len() as u64)
-    }
-
     /// At most one leader a term (election safety, Raft paper Figure 3).
     pub(crate) fn changed(&mut self, id: NodeId, state: SoftState) -> Checked {
         self.max_term = self.max_term.max(state.term);
@@ -95,7 +91,7 @@ impl Watch {
         let status = raft.status();
         // The core's own check walks the whole log: a long one is looked at now and then.
         self.looks += 1;
-        if status.last.index.0 - status.snapshot.0 < 32 || self.looks.is_multiple_of(64) {
+        if status.last.index.0 - status.snapshot.0 < 16 || self.looks.is_multiple_of(256) {
             raft.check_invariants();
         }
         if status.committed < life.committed {

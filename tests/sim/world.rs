@@ -23,7 +23,7 @@ use crate::transfer::Transfer;
 use crate::watch::Watch;
 
 /// How long clients go on when the faults are over.
-const AFTERMATH: Duration = Duration::from_millis(1_500);
+const AFTERMATH: Duration = Duration::from_millis(800);
 /// By then everything must have come right.
 const PATIENCE: Duration = Duration::from_secs(20);
 /// How often that is looked at.

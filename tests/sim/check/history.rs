@@ -5,7 +5,6 @@ use std::time::Duration;
 /// A call of a client.
 #[derive(Clone, Debug)]
 pub(crate) struct Call {
-    pub(crate) client: usize,
     pub(crate) key: String,
     pub(crate) what: What,
     pub(crate) invoked: Duration,

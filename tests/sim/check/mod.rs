@@ -2,4 +2,5 @@
 
 pub(crate) mod history;
 pub(crate) mod order;
+mod tests;
 pub(crate) mod witness;
