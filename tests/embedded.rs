@@ -82,5 +82,9 @@ async fn the_largest_value_goes_through_every_node_and_a_larger_one_is_refused_a
         assert!(matches!(node.get(&larger).await, Err(raftmap::Error::TooLarge(_))));
         assert!(started.elapsed() < Duration::from_secs(1), "it is known without asking anybody");
     }
+    // No cluster takes it: a clerk says so though nobody listens.
+    let nobody = [raftmap::free_addresses(1)?[&1]];
+    let clerk = raftmap::Clerk::connect(&nobody, &raftmap::ConnectOptions::default())?;
+    assert!(matches!(clerk.put("large", &larger).await, Err(raftmap::Error::TooLarge(_))));
     Ok(())
 }
