@@ -175,7 +175,7 @@ pub struct Replica {
     durable: BatchNumber,
     snapshot: SnapshotState,
     /// Snapshots that arrived since the last `advance`: the core takes one of them, or none.
-    arrived: Vec<Box<Arrived>>,
+    arrived: Vec<Arrived>,
     syncs: SyncTimes,
     disk_bytes: u64,
     log_bytes: u64,
@@ -242,7 +242,7 @@ impl Replica {
             Input::Client { client, owner, request } => self.ask(now, client, owner, request, host),
             Input::Durable(durable) => self.on_durable(durable, host),
             Input::SnapshotWritten(result) => self.snapshot_written(result),
-            Input::SnapshotArrived(arrived) => self.snapshot_arrived(arrived),
+            Input::SnapshotArrived(arrived) => self.snapshot_arrived(*arrived),
             Input::SnapshotSent { peer, result } => self.raft.snapshot_sent(peer, result),
             Input::NoSpace(no_space) => self.no_space = no_space,
             Input::Stop => self.waiting.fail_all(&Refusal::Lost, &Refusal::Stopping, host),
@@ -556,7 +556,7 @@ impl Replica {
         }
     }
 
-    fn snapshot_arrived(&mut self, arrived: Box<Arrived>) {
+    fn snapshot_arrived(&mut self, arrived: Arrived) {
         let (from, term, snapshot) = (arrived.from, arrived.term, arrived.snapshot);
         let membership = arrived.membership.clone();
         self.arrived.push(arrived);
