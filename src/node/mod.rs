@@ -32,7 +32,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use raftmap_net::{ClientEndpoint, Identity, IdentityError, PeerConfig, Peers, Role};
 use raftmap_storage::OpenError;
@@ -60,6 +60,9 @@ use crate::error::{Error, Result};
 use crate::raft::{BatchNumber, Outbound, SoftState};
 use crate::wire::client::{Answer, Ask, NodeStatus, Refusal, Response, ServerHello};
 use crate::wire::hello::PROTOCOL;
+
+/// How long an orderly stop waits for the last answers to leave.
+const GOODBYE: Duration = Duration::from_millis(50);
 
 /// A member of a cluster, running in this process. It is also a [`Clerk`]: calls go to its own replica where that
 /// leads, and to the leader where it does not.
@@ -118,17 +121,14 @@ impl Node {
     /// # Errors
     /// The deadline passed first: the majority may not be up.
     pub async fn wait_ready(&self, deadline: Duration) -> Result<()> {
-        let until = Instant::now() + deadline;
-        let wanted = self.clerk.with_deadline(deadline).read_index().await?;
-        loop {
-            if self.node_status().await?.applied >= Index(wanted) {
-                return Ok(());
+        let ready = async {
+            let wanted = self.clerk.with_deadline(deadline).read_index().await?;
+            while self.node_status().await?.applied < Index(wanted) {
+                tokio::time::sleep(Duration::from_millis(2)).await;
             }
-            if Instant::now() >= until {
-                return Err(Error::NoAnswer { deadline });
-            }
-            tokio::time::sleep(Duration::from_millis(2)).await;
-        }
+            Ok(())
+        };
+        tokio::time::timeout(deadline, ready).await.unwrap_or(Err(Error::NoAnswer { deadline }))
     }
 
     /// How this node is.
@@ -136,7 +136,7 @@ impl Node {
     /// # Errors
     /// The node has stopped.
     pub async fn node_status(&self) -> Result<NodeStatus> {
-        match self.door.ask(Ask::Status).await? {
+        match self.ask(Ask::Status).await? {
             Answer::Status(status) => Ok(*status),
             other => Err(Error::Protocol(format!("a status was asked for: {other:?}"))),
         }
@@ -148,9 +148,16 @@ impl Node {
     /// # Errors
     /// The node has stopped.
     pub async fn digest(&self) -> Result<(u64, [u8; 32])> {
-        match self.door.ask(Ask::Digest).await? {
+        match self.ask(Ask::Digest).await? {
             Answer::Digest { applied, digest } => Ok((applied.0, digest)),
             other => Err(Error::Protocol(format!("a digest was asked for: {other:?}"))),
+        }
+    }
+
+    async fn ask(&self, body: Ask) -> Result<Answer> {
+        tokio::select! {
+            answer = self.door.ask(body) => answer,
+            _ = self.stopped() => Err(Error::Stopped),
         }
     }
 
@@ -178,11 +185,15 @@ impl Node {
     /// # Errors
     /// The node had stopped by itself, for this reason.
     pub async fn shutdown(self) -> Result<(), Fault> {
+        let peers = self.running.peers.lock().unwrap_or_else(PoisonError::into_inner).take();
         self.running.inbox.close();
-        match self.stopped().await {
-            Some(fault) => Err(fault),
-            None => Ok(()),
+        let fault = self.stopped().await;
+        if let Some(peers) = peers {
+            // Closing a connection drops what is still queued on it: the last answers are given time to leave.
+            tokio::time::sleep(GOODBYE).await;
+            peers.shutdown().await;
         }
+        fault.map_or(Ok(()), Err)
     }
 
     /// Stops at once, as SIGKILL would: nothing is flushed, nobody is told; the directory's lock is free when this
@@ -227,12 +238,26 @@ impl Running {
 
 /// Starts the network and the threads of an opened node.
 fn run<F: Fs>(fs: F, config: NodeConfig, identity: Identity, opened: Opened<F>) -> Result<Node, StartError> {
-    let Opened { wal, replica, hello } = opened;
     let inbox = Arc::new(Inbox::default());
+    // Closing the inbox ends whatever ran before an error.
+    assemble(fs, config, identity, opened, inbox.clone()).inspect_err(|_| inbox.close())
+}
+
+fn assemble<F: Fs>(
+    fs: F,
+    config: NodeConfig,
+    identity: Identity,
+    opened: Opened<F>,
+    inbox: Arc<Inbox>,
+) -> Result<Node, StartError> {
+    let Opened { wal, replica, hello } = opened;
     let clients = Arc::new(Clients::default());
     let crashed = Arc::new(AtomicBool::new(false));
     let fault = Arc::new(Mutex::new(None));
     let cluster = hello.cluster;
+    let guard = wal.guard();
+    let endpoint = ClientEndpoint::new(identity.clone(), raftmap_net::Limits::default(), &Handle::current())
+        .map_err(|error| StartError::Core(fault::chain(&error)))?;
     let io = |source| StartError::Io { path: config.dir.clone(), source };
 
     let ears = Ears {
@@ -241,6 +266,7 @@ fn run<F: Fs>(fs: F, config: NodeConfig, identity: Identity, opened: Opened<F>) 
         fs: fs.clone(),
         dir: config.dir.clone(),
         partial: Arc::default(),
+        guard: guard.clone(),
     };
     let server_hello = ServerHello { protocol: PROTOCOL, node: NodeId(config.id) };
     let service = Service { inbox: inbox.clone(), clients: clients.clone(), hello: server_hello };
@@ -255,6 +281,7 @@ fn run<F: Fs>(fs: F, config: NodeConfig, identity: Identity, opened: Opened<F>) 
         peers: peers.clone(),
         clients: clients.clone(),
         digests: Arc::default(),
+        guard: guard.clone(),
     };
     let digests = jobs.digests.clone();
     let (tasks, jobs_thread) = jobs.start().map_err(io)?;
@@ -274,8 +301,6 @@ fn run<F: Fs>(fs: F, config: NodeConfig, identity: Identity, opened: Opened<F>) 
     let running =
         Running { inbox: inbox.clone(), crashed, peers: Mutex::new(Some(peers)), fault, ended, soft };
     let door = LocalDoor::new(inbox, clients, serve::owner(identity.name()));
-    let endpoint = ClientEndpoint::new(identity, raftmap_net::Limits::default(), &Handle::current())
-        .map_err(|error| StartError::Core(fault::chain(&error)))?;
     let others = config.members().into_iter().filter(|(id, _)| id.0 != config.id);
     let servers = std::iter::once(None).chain(others.map(|(_, address)| Some(address))).collect();
     let clerk = Clerk::new(servers, Doors::new(endpoint));

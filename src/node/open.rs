@@ -14,7 +14,7 @@ use super::jobs;
 use super::replica::{BOOTSTRAP_HARD_STATE, Replica, ReplicaConfig};
 use crate::config::NodeConfig;
 use crate::kv::{Limits, StateMachine};
-use crate::raft::entry::Bootstrap;
+use crate::raft::entry::{Bootstrap, LIMITS_BYTES_MAX, VOTERS_MAX};
 use crate::raft::{Config, Raft, Restored};
 use crate::wire::hello::{Hello, PROTOCOL};
 
@@ -32,6 +32,9 @@ const INFLIGHT_BYTES: usize = 8 << 20;
 const UNCOMMITTED_BYTES: u64 = 64 << 20;
 /// Requests of clients that wait for the log at once.
 const WAITING: usize = 65_536;
+
+/// Room for a bootstrap entry of as many members as there may be.
+const BOOTSTRAP_BYTES: usize = 8 * VOTERS_MAX + LIMITS_BYTES_MAX + 64;
 
 /// Segments that the frames on disk may fill beyond twice the log's bound before a snapshot is due for their sake: what a
 /// purge leaves because only whole segments go.
@@ -54,15 +57,15 @@ pub struct Opened<F: Fs> {
 pub fn open<F: Fs>(fs: &F, config: &NodeConfig, cluster: ClusterId) -> Result<Opened<F>, StartError> {
     let io = |source| StartError::Io { path: config.dir.clone(), source };
     let bootstrap = bootstrap(config, cluster)?;
-    let payload_max = (config.limits.proposal_bytes() + 1).max(bootstrap.payload.len());
-    let options = Options::new(config.max_raft_state, u32::try_from(payload_max).unwrap_or(u32::MAX));
+    let payload_max = u32::try_from(payload_max(config)).unwrap_or(u32::MAX);
+    let options = Options::new(config.max_raft_state, payload_max);
     let identity = Identity { cluster, node: NodeId(config.id) };
     let (mut wal, mut recovered) = raftmap_storage::open(fs.clone(), &config.dir, identity, options)?;
     let boot = boots::count(fs, &config.dir).map_err(io)?;
     if recovered.last == Position::ZERO && recovered.snapshot.is_none() {
         write_bootstrap(&mut wal, &mut recovered, bootstrap.clone())?;
     }
-    let (membership, map) = restore(fs, config, &recovered)?;
+    let (membership, map) = restore(fs, config, cluster, &recovered)?;
     belongs(config, &membership, map.limits())?;
     let hello = hello(config, cluster, &wal, boot, &bootstrap, &membership, map.limits());
     let seed = seed(fs.entropy().map_err(io)?, config.id);
@@ -76,6 +79,11 @@ pub fn open<F: Fs>(fs: &F, config: &NodeConfig, cluster: ClusterId) -> Result<Op
     };
     let replica = replica(config, recovered, map, seed, replica_config)?;
     Ok(Opened { wal, replica, hello })
+}
+
+/// Bytes of the largest entry: its kind and a proposal, or the bootstrap entry.
+fn payload_max(config: &NodeConfig) -> usize {
+    config.limits.proposal_bytes().max(BOOTSTRAP_BYTES) + 1
 }
 
 /// The first entry of the log, equal on every member.
@@ -118,10 +126,11 @@ fn write_bootstrap<F: Fs>(
 fn restore<F: Fs>(
     fs: &F,
     config: &NodeConfig,
+    cluster: ClusterId,
     recovered: &Recovered,
 ) -> Result<(Membership, StateMachine), StartError> {
     if let Some(snapshot) = &recovered.snapshot {
-        let (header, map) = jobs::load(fs, &config.dir, snapshot).map_err(StartError::Snapshot)?;
+        let (header, map) = jobs::load(fs, &config.dir, snapshot, cluster).map_err(StartError::Snapshot)?;
         return Ok((header.membership, map));
     }
     let bootstrap = first_entry(recovered)
@@ -208,6 +217,7 @@ fn replica(
         inflight_bytes_max: INFLIGHT_BYTES,
         uncommitted_bytes_max: UNCOMMITTED_BYTES,
         log_bytes_max: config.max_raft_state.map(|bound| bound.saturating_mul(2)),
+        payload_max: payload_max(config),
         tail_bytes: TAIL_BYTES,
         seed,
     };
