@@ -36,6 +36,8 @@ pub enum Task {
     },
     /// Send a snapshot to a member.
     Send(Sending),
+    /// Let go of a map.
+    Discard(StateMachine),
     /// Hash an image and answer the client.
     Digest {
         /// Where the answer goes.
@@ -92,6 +94,7 @@ impl<F: Fs> Jobs<F> {
                 Task::Send(sending) => {
                     links::send_snapshot(&self.fs, &self.dir, &self.peers, &self.inbox, sending);
                 }
+                Task::Discard(map) => drop(map),
                 Task::Digest { client, id, image } => {
                     self.digests.fetch_sub(1, Ordering::Relaxed);
                     let answer = Answer::Digest { applied: image.applied().index, digest: image.digest() };

@@ -408,6 +408,7 @@ impl<F: Fs> Host for LiveHost<F> {
             Job::SendSnapshot { peer, term, snapshot, membership } => {
                 Task::Send(Sending { peer, term, snapshot, membership })
             }
+            Job::Discard { map } => Task::Discard(map),
             Job::Digest { client, id, .. } if self.digests.load(Ordering::Relaxed) >= DIGESTS_MAX => {
                 return self.reply(client, Response { id, body: Err(Refusal::Busy) });
             }

@@ -122,6 +122,11 @@ pub enum Job {
         /// Who counts at that point.
         membership: Membership,
     },
+    /// Let go of a map: a large one takes its time.
+    Discard {
+        /// The map that was replaced.
+        map: StateMachine,
+    },
     /// Hash an image and answer the client.
     Digest {
         /// Where the answer goes.
@@ -528,7 +533,8 @@ impl Replica {
         let Some(arrived) = found.map(|at| self.arrived.swap_remove(at)) else {
             return Err(Fault::Log(format!("snapshot {} was accepted but never arrived", snapshot.position)));
         };
-        self.map = arrived.map;
+        let old = std::mem::replace(&mut self.map, arrived.map);
+        host.start(Job::Discard { map: old });
         self.snapshot.latest = Some(snapshot);
         self.waiting.lost_through(snapshot.position.index, host);
         Ok(())
