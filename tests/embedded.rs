@@ -88,3 +88,46 @@ async fn the_largest_value_goes_through_every_node_and_a_larger_one_is_refused_a
     assert!(matches!(clerk.put("large", &larger).await, Err(raftmap::Error::TooLarge(_))));
     Ok(())
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn more_than_a_connection_holds_may_be_asked_for_at_once() -> Result<(), Box<dyn Error>> {
+    let dir = tempfile::tempdir()?;
+    let nodes = raftmap::local_cluster(3, dir.path()).await?;
+    let follower = (leader(&nodes) + 1) % nodes.len();
+    // Three times what one connection queues, in each direction.
+    let clerk = nodes[follower].with_deadline(Duration::from_secs(30));
+    let value = vec![7; 1 << 20];
+    let puts: Vec<_> = (0..24)
+        .map(|key| {
+            let (clerk, value) = (clerk.clone(), value.clone());
+            tokio::spawn(async move { clerk.put(format!("key-{key}"), value).await })
+        })
+        .collect();
+    for put in puts {
+        put.await??;
+    }
+    let gets: Vec<_> = (0..24)
+        .map(|key| {
+            let clerk = clerk.clone();
+            tokio::spawn(async move { clerk.get(format!("key-{key}")).await })
+        })
+        .collect();
+    for get in gets {
+        assert_eq!(get.await??.expect("it was acknowledged").value, value);
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_clerk_of_a_node_that_has_stopped_says_so_and_leaves_nothing_in_doubt() -> Result<(), Box<dyn Error>>
+{
+    let dir = tempfile::tempdir()?;
+    let node = Node::start(NodeConfig::new(1, dir.path(), raftmap::free_addresses(1)?[&1])).await?;
+    node.wait_ready(Duration::from_secs(10)).await?;
+    let clerk = node.clerk();
+    clerk.put("k", "v").await?;
+    node.shutdown().await?;
+    assert!(matches!(clerk.put("k", "w").await, Err(raftmap::Error::Stopped)));
+    assert!(matches!(clerk.get("k").await, Err(raftmap::Error::Stopped)));
+    Ok(())
+}

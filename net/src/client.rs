@@ -68,15 +68,24 @@ pub enum ConnectError {
     Dead,
 }
 
-/// Why a request was not queued. It was not sent, in either case.
+/// Why a request or reply was not queued. It was not sent, in either case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SendError {
     /// The connection is gone. Connect again.
     #[error("connection is closed")]
     Closed,
-    /// Too much waits to be sent, or the request exceeds the largest frame. Send less, or later.
+    /// Too much waits to be sent, or it exceeds the largest frame. Send less, or later.
     #[error("too many bytes wait to be sent")]
     Busy,
+}
+
+impl From<Rejected> for SendError {
+    fn from(rejected: Rejected) -> Self {
+        match rejected {
+            Rejected::Closed => Self::Closed,
+            Rejected::Full => Self::Busy,
+        }
+    }
 }
 
 /// One process's way to the nodes. Cheap to clone; the last clone dropped closes all its connections.
@@ -291,10 +300,7 @@ impl ClientConnection {
     /// # Errors
     /// [`SendError`]; the request was not sent then.
     pub fn send(&self, parts: &[Bytes]) -> Result<(), SendError> {
-        self.0.queue.push(REQUEST, parts).map_err(|rejected| match rejected {
-            Rejected::Closed => SendError::Closed,
-            Rejected::Full => SendError::Busy,
-        })
+        Ok(self.0.queue.push(REQUEST, parts)?)
     }
 
     /// Which node this leads to, by its certificate.

@@ -49,6 +49,15 @@ pub enum Output {
     Finish(CallId, Ending),
 }
 
+/// Why a request did not leave this process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unsent {
+    /// Too much waits to be sent on its connection, which stands.
+    NoRoom,
+    /// Its connection is gone; `link_down` says so next.
+    NoLink,
+}
+
 /// How a call ended.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Ending {
@@ -365,6 +374,14 @@ impl Machine {
         self.ready.push_back(id);
     }
 
+    /// Each time longer, up to a bound.
+    fn pause_busy(&mut self, now: Duration, id: CallId) {
+        let Some(call) = self.calls.get_mut(&id) else { return };
+        let pause = BUSY_PAUSES.0 * 2u32.saturating_pow(call.busy.min(5));
+        call.busy = call.busy.saturating_add(1);
+        self.pause(now, id, pause.min(BUSY_PAUSES.1));
+    }
+
     fn pause(&mut self, now: Duration, id: CallId, pause: Duration) {
         self.set_state(id, State::Pausing(now + pause));
     }
@@ -546,6 +563,28 @@ impl Machine {
         self.outputs.push(Output::Send(server, Request { id: request, body }));
     }
 
+    /// The request with this id did not leave: nothing can have come of it, so it casts no doubt on its call.
+    pub fn unsent(&mut self, now: Duration, request: u64, why: Unsent) {
+        self.now = self.now.max(now);
+        if self.opening.is_some_and(|(id, _, _)| id == request) {
+            self.opening = None;
+            self.open_not_before = now + BUSY_PAUSES.0;
+        }
+        let Some(id) = self.requests.remove(&request) else { return };
+        let Some(call) = self.calls.get_mut(&id) else { return };
+        call.attempts.retain(|attempt| *attempt != request);
+        if !matches!(call.state, State::Sent { .. }) {
+            return;
+        }
+        match why {
+            Unsent::NoRoom => {
+                call.last_refusal = Some(Refusal::Busy);
+                self.pause_busy(now, id);
+            }
+            Unsent::NoLink => self.make_ready(id),
+        }
+    }
+
     /// Blocked writes want a session: opens one, through one request at a time.
     fn open_session(&mut self, now: Duration) {
         if self.session.is_open()
@@ -624,11 +663,7 @@ impl Machine {
                     None => self.make_ready(id),
                 }
             }
-            Refusal::Busy | Refusal::SessionTableFull => {
-                let pause = BUSY_PAUSES.0 * 2u32.saturating_pow(call.busy.min(5));
-                call.busy += 1;
-                self.pause(now, id, pause.min(BUSY_PAUSES.1));
-            }
+            Refusal::Busy | Refusal::SessionTableFull => self.pause_busy(now, id),
             Refusal::NoSpace if call.doubtful => self.pause(now, id, BUSY_PAUSES.1),
             Refusal::SessionExpired => self.session_expired(id),
             Refusal::NoSpace | Refusal::TooLarge { .. } | Refusal::BadRequest { .. } => {

@@ -21,8 +21,8 @@ use raftmap_net::{ClientEndpoint, Identity, IdentityError, Role, TlsError, is_lo
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, oneshot};
 
-use self::door::{Door, Doors, Link};
-use self::machine::{CallId, Ending, Machine, Output, ServerId};
+use self::door::{Door, Doors, Handed, Link};
+use self::machine::{CallId, Ending, Machine, Output, ServerId, Unsent};
 use crate::error::{Error, Result, chain};
 use crate::kv::{Command, KEY_BYTES_MAX, Limits, Page, Reply, Scan, VALUE_BYTES_MAX, Versioned};
 use crate::wire::client::{Answer, Query, Response};
@@ -454,8 +454,14 @@ impl Shared {
         }
         // Outside the lock: a node in this process may answer on the spot.
         for (server, link, request) in work.sends {
-            if !link.is_some_and(|link| link.send(request)) {
-                self.act(|state, now| state.link_down(now, server));
+            let id = request.id;
+            match link.map_or(Handed::Gone, |link| link.send(request)) {
+                Handed::Sent => {}
+                Handed::Busy => self.act(|state, now| state.machine.unsent(now, id, Unsent::NoRoom)),
+                Handed::Gone => self.act(|state, now| {
+                    state.machine.unsent(now, id, Unsent::NoLink);
+                    state.link_down(now, server);
+                }),
             }
         }
     }

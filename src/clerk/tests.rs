@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use raftmap_storage::types::{Index, NodeId};
 
-use super::machine::{CallId, Ending, Machine, Output, ServerId};
+use super::machine::{CallId, Ending, Machine, Output, ServerId, Unsent};
 use crate::kv::{Command, Reply, SessionId};
 use crate::wire::client::{Answer, Ask, Query, Refusal, Request, Response};
 
@@ -359,4 +359,32 @@ fn every_call_ends_by_its_deadline() {
     }
     assert!(calls.iter().all(|call| ended.contains(call)));
     assert!(now < ms(1_000), "the last deadline was 89 ms, woke until {now:?}");
+}
+
+#[test]
+fn a_request_that_found_no_room_is_sent_later_and_casts_no_doubt() {
+    let mut machine = connected();
+    let call = machine.write(ms(10), ms(100), put("x"));
+    let first = sent(&mut machine, A);
+    machine.unsent(ms(10), first.id, Unsent::NoRoom);
+    assert!(machine.outputs().is_empty(), "the connection is given time");
+    machine.tick(ms(15));
+    let again = sent(&mut machine, A);
+    assert_eq!(number(&again), number(&first));
+    machine.unsent(ms(15), again.id, Unsent::NoRoom);
+    machine.tick(ms(16));
+    assert!(machine.outputs().is_empty(), "each pause is longer");
+    machine.tick(ms(100));
+    assert_eq!(ended(&mut machine, call), Ending::NotDone(Refusal::Busy));
+}
+
+#[test]
+fn a_request_that_found_no_connection_casts_no_doubt() {
+    let mut machine = connected();
+    let call = machine.write(ms(10), ms(100), put("x"));
+    let first = sent(&mut machine, A);
+    machine.unsent(ms(10), first.id, Unsent::NoLink);
+    machine.link_down(ms(10), A);
+    machine.tick(ms(100));
+    assert_eq!(ended(&mut machine, call), Ending::NoAnswer);
 }
