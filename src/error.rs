@@ -28,6 +28,14 @@ pub enum Error {
         /// The call's deadline.
         deadline: Duration,
     },
+    /// No server could be connected to in time. Look at the addresses, the identity and the servers.
+    #[error("no server could be reached within {deadline:?}: {why}")]
+    NotConnected {
+        /// The call's deadline.
+        deadline: Duration,
+        /// What the latest attempt ended with.
+        why: String,
+    },
     /// The cluster has servers but no leader that this clerk could find in time. Try again later.
     #[error("no leader was found in time: is a majority of the nodes up?")]
     NoLeader,
@@ -51,8 +59,8 @@ pub enum Error {
         /// Why not.
         why: String,
     },
-    /// The node in this process has stopped. Start it again.
-    #[error("the node has stopped")]
+    /// The node in this process has stopped, or the last one that was asked is stopping. Start it again.
+    #[error("the node is stopping or has stopped")]
     Stopped,
 }
 

@@ -5,7 +5,7 @@
 use std::error::Error;
 use std::time::Duration;
 
-use raftmap::{Compared, Keys, Node, NodeConfig, Scan};
+use raftmap::{Command, Compared, Keys, Node, NodeConfig, Scan};
 
 fn leader(nodes: &[Node]) -> usize {
     let leader = nodes[0].leader().expect("a ready cluster has a leader");
@@ -129,5 +129,22 @@ async fn a_clerk_of_a_node_that_has_stopped_says_so_and_leaves_nothing_in_doubt(
     node.shutdown().await?;
     assert!(matches!(clerk.put("k", "w").await, Err(raftmap::Error::Stopped)));
     assert!(matches!(clerk.get("k").await, Err(raftmap::Error::Stopped)));
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_write_in_its_general_form_is_no_success_where_nothing_was_stored() -> Result<(), Box<dyn Error>> {
+    let dir = tempfile::tempdir()?;
+    let node = Node::start(NodeConfig::new(1, dir.path(), raftmap::free_addresses(1)?[&1])).await?;
+    node.wait_ready(Duration::from_secs(10)).await?;
+    // A deadline that no clock reaches is one, too.
+    let clerk = node.with_deadline(Duration::MAX);
+    let version = clerk.put("large", vec![7; 1 << 20]).await?;
+    let append = Command::Append { key: "large".into(), value: "x".into() };
+    assert!(matches!(clerk.write(append).await, Err(raftmap::Error::TooLarge(_))));
+    let compare = |version| Command::CompareAndPut { key: "large".into(), version, value: "x".into() };
+    assert_eq!(clerk.write(compare(version + 1)).await?.version(), None);
+    let written = clerk.write(compare(version)).await?;
+    assert_eq!(written.version(), Some(written.index));
     Ok(())
 }

@@ -55,6 +55,7 @@ use self::serve::Service;
 use self::writer::{WriterHandle, WriterThreads};
 use crate::clerk::Clerk;
 use crate::clerk::door::Doors;
+use crate::clerk::servers::ServerAddress;
 use crate::config::{ConfigError, NodeConfig};
 use crate::error::{Error, Result};
 use crate::raft::{BatchNumber, Outbound, SoftState};
@@ -159,7 +160,7 @@ impl Node {
         self.running.soft.borrow().leader.map(|leader| leader.0)
     }
 
-    /// A clerk of its own session, with this node as its short cut.
+    /// This node's own clerk, for others to hold: it shares the node's session and connections.
     pub fn clerk(&self) -> Clerk {
         self.clerk.clone()
     }
@@ -277,7 +278,9 @@ fn run<F: Fs>(fs: F, config: NodeConfig, identity: Identity, opened: Opened<F>) 
     let endpoint = ClientEndpoint::new(identity, raftmap_net::Limits::default(), &Handle::current())
         .map_err(|error| StartError::Core(fault::chain(&error)))?;
     let others = config.members().into_iter().filter(|(id, _)| id.0 != config.id);
-    let servers = std::iter::once(None).chain(others.map(|(_, address)| Some(address))).collect();
+    let own = ServerAddress::Local { alias: config.members().get(&NodeId(config.id)).copied() };
+    let others = others.map(|(_, address)| ServerAddress::Remote(address));
+    let servers = std::iter::once(own).chain(others).collect();
     let clerk = Clerk::new(servers, Doors::new(endpoint));
     clerk.attach(|events| door.link(events));
     Ok(Node { clerk, door, running: Arc::new(running) })

@@ -183,7 +183,10 @@ async fn resolve(mut pending: Pending, end: Instant) -> Outcome {
             return Outcome::Unknown;
         }
         match pending.resolve(left.min(DEADLINE)).await {
-            Ok(written) => return Outcome::Acked { version: written.index },
+            Ok(written) => {
+                // It was executed; should it have stored nothing, the check will miss it.
+                return Outcome::Acked { version: written.version().unwrap_or(written.index) };
+            }
             Err(Error::Unknown(again)) => pending = again,
             // Whatever it was, it does not undo that the write had been sent.
             Err(_) => return Outcome::Unknown,
