@@ -184,8 +184,8 @@ async fn resolve(mut pending: Pending, end: Instant) -> Outcome {
         }
         match pending.resolve(left.min(DEADLINE)).await {
             Ok(written) => {
-                // It was executed; should it have stored nothing, the check will miss it.
-                return Outcome::Acked { version: written.version().unwrap_or(written.index) };
+                let stored = written.version().map(|version| Outcome::Acked { version });
+                return stored.unwrap_or(Outcome::NotDone);
             }
             Err(Error::Unknown(again)) => pending = again,
             // Whatever it was, it does not undo that the write had been sent.
