@@ -148,3 +148,13 @@ async fn a_write_in_its_general_form_is_no_success_where_nothing_was_stored() ->
     assert_eq!(written.version(), Some(written.index));
     Ok(())
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_window_too_small_for_a_clerk_is_refused_at_the_door() -> Result<(), Box<dyn Error>> {
+    let dir = tempfile::tempdir()?;
+    let mut config = NodeConfig::new(1, dir.path(), raftmap::free_addresses(1)?[&1]);
+    config.limits.window = 4;
+    let refused = Node::start(config).await.expect_err("a clerk has 1,024 writes under way");
+    assert!(refused.to_string().contains("choose one from 1024 to 16384"), "{refused}");
+    Ok(())
+}

@@ -25,7 +25,7 @@ use tokio::sync::{Notify, oneshot};
 use self::door::{Door, Doors, Handed, Link};
 use self::machine::{CallId, Ending, Machine, Output, ServerAddress, ServerId, Unsent};
 use crate::error::{Error, Result, chain};
-use crate::kv::{Command, KEY_BYTES_MAX, Limits, Page, Reply, Scan, VALUE_BYTES_MAX, Versioned};
+use crate::kv::{Command, KEY_BYTES_MAX, Limits, Page, Reply, Scan, VALUE_BYTES_MAX, Versioned, WINDOW_MIN};
 use crate::wire::client::{Answer, Query, Request, Response};
 
 /// How long a call may take where nothing else is said.
@@ -42,7 +42,7 @@ const WIDEST: Limits = Limits {
 
 /// Writes of one clerk that may be unresolved at once; more wait for their turn. The map's own window is at least as
 /// large.
-const WINDOW: u64 = 1_024;
+const WINDOW: u64 = WINDOW_MIN as u64;
 
 /// Calls on the replicated map.
 ///
