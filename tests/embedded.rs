@@ -158,3 +158,13 @@ async fn a_window_too_small_for_a_clerk_is_refused_at_the_door() -> Result<(), B
     assert!(refused.to_string().contains("choose one from 1024 to 16384"), "{refused}");
     Ok(())
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_member_beyond_this_machine_is_enough_to_need_an_identity() -> Result<(), Box<dyn Error>> {
+    let dir = tempfile::tempdir()?;
+    let mut config = NodeConfig::new(1, dir.path(), raftmap::free_addresses(1)?[&1]);
+    config.peers = [(1, config.listen), (2, "192.0.2.1:7001".parse()?)].into();
+    let refused = Node::start(config).await.expect_err("the development identity stays on this machine");
+    assert!(refused.to_string().contains("192.0.2.1:7001 is not a loopback address"), "{refused}");
+    Ok(())
+}

@@ -10,7 +10,7 @@ use quinn::{ClientConfig, Endpoint, SendStream};
 use tokio::runtime::Handle;
 
 use crate::frame::{Frame, HELLO, REPLY, REQUEST};
-use crate::identity::{Identity, SERVER_NAME};
+use crate::identity::{Identity, OutOfReach, SERVER_NAME};
 use crate::limits::Limits;
 use crate::queue::{Rejected, SendQueue};
 use crate::server::HELLO_MAX;
@@ -55,6 +55,9 @@ pub enum ConnectError {
         /// What does not fit.
         refusal: Refusal,
     },
+    /// The identity is not to be used there.
+    #[error(transparent)]
+    OutOfReach(#[from] OutOfReach),
     /// No socket could be opened.
     #[error("cannot open a socket towards {addr}")]
     Socket {
@@ -155,6 +158,7 @@ impl ClientEndpoint {
 
     async fn greet(&self, addr: SocketAddr, hello: Bytes) -> Result<Greeted, ConnectError> {
         let refused = |reason: String| ConnectError::Refused { addr, reason };
+        self.0.identity.check_reach(addr)?;
         let endpoint = self.0.endpoint(addr)?;
         let config = if is_loopback(addr) { &self.0.local } else { &self.0.remote };
         let connecting = endpoint.connect_with(config.clone(), addr, SERVER_NAME);

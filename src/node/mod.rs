@@ -26,6 +26,7 @@ mod tests;
 pub mod waiting;
 pub mod writer;
 
+use std::net::SocketAddr;
 use std::ops::Deref;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -34,7 +35,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use raftmap_net::{ClientEndpoint, Identity, IdentityError, PeerConfig, Peers, Role};
+use raftmap_net::{ClientEndpoint, Identity, IdentityError, PeerConfig, Peers, Role, is_loopback};
 use raftmap_storage::OpenError;
 use raftmap_storage::fs::Fs;
 use raftmap_storage::os::OsFs;
@@ -101,7 +102,7 @@ impl Node {
     pub async fn start_on<F: Fs>(fs: F, config: NodeConfig) -> Result<Self, StartError> {
         config.validate()?;
         let role = Role::Node(config.id);
-        let identity = Identity::resolve(config.identity.as_deref(), config.listen, &role)?;
+        let identity = Identity::resolve(config.identity.as_deref(), farthest(&config), &role)?;
         if *identity.role() != role {
             return Err(StartError::WrongCertificate { id: config.id, role: identity.role().to_string() });
         }
@@ -224,6 +225,13 @@ impl Running {
     fn fault(&self) -> Option<Fault> {
         self.fault.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
+}
+
+/// An address beyond this machine, if there is one among those that the node listens on or dials: one is enough to ask
+/// for a real identity.
+fn farthest(config: &NodeConfig) -> SocketAddr {
+    let mut all = std::iter::once(config.listen).chain(config.peers.values().copied());
+    all.find(|address| !is_loopback(*address)).unwrap_or(config.listen)
 }
 
 /// Starts the network and the threads of an opened node.
