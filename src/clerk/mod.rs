@@ -10,6 +10,8 @@ pub mod session;
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod world;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
