@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::clerk::Pending;
+use crate::clerk::{ConnectError, Pending};
 use crate::wire::client::Refusal;
 
 /// The result of a call.
@@ -48,6 +48,9 @@ pub enum Error {
     /// A key or value is over its limit. Make it smaller.
     #[error("too large: {0}")]
     TooLarge(String),
+    /// Nothing was sent: there are no servers, or no identity to show them. Name them.
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
     /// The server refused the request as it stands: a bug, or a server of another version.
     #[error("refused: {0}")]
     Protocol(String),

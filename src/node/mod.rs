@@ -188,7 +188,7 @@ impl Node {
     }
 
     /// Stops at once, as SIGKILL would: nothing is flushed, nobody is told; the directory's lock is free when this
-    /// returns. For tests of what uses the map.
+    /// returns. Blocks its thread for as long as a sync under way takes. For tests of what uses the map.
     pub fn crash(self) {
         self.running.crash();
         while !*self.running.ended.borrow() && self.running.ended.has_changed().is_ok() {
