@@ -26,6 +26,7 @@ mod tests;
 pub mod waiting;
 pub mod writer;
 
+use std::net::SocketAddr;
 use std::ops::Deref;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -34,7 +35,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use raftmap_net::{ClientEndpoint, Identity, IdentityError, PeerConfig, Peers, Role};
+use raftmap_net::{ClientEndpoint, Identity, IdentityError, PeerConfig, Peers, Role, is_loopback};
 use raftmap_storage::OpenError;
 use raftmap_storage::fs::Fs;
 use raftmap_storage::os::OsFs;
@@ -55,6 +56,7 @@ use self::serve::Service;
 use self::writer::{WriterHandle, WriterThreads};
 use crate::clerk::Clerk;
 use crate::clerk::door::Doors;
+use crate::clerk::servers::ServerAddress;
 use crate::config::{ConfigError, NodeConfig};
 use crate::error::{Error, Result};
 use crate::raft::{BatchNumber, Outbound, SoftState};
@@ -103,7 +105,7 @@ impl Node {
     pub async fn start_on<F: Fs>(fs: F, config: NodeConfig) -> Result<Self, StartError> {
         config.validate()?;
         let role = Role::Node(config.id);
-        let identity = Identity::resolve(config.identity.as_deref(), config.listen, &role)?;
+        let identity = Identity::resolve(config.identity.as_deref(), farthest(&config), &role)?;
         if *identity.role() != role {
             return Err(StartError::WrongCertificate { id: config.id, role: identity.role().to_string() });
         }
@@ -166,7 +168,7 @@ impl Node {
         self.running.soft.borrow().leader.map(|leader| leader.0)
     }
 
-    /// A clerk of its own session, with this node as its short cut.
+    /// This node's own clerk, for others to hold: it shares the node's session and connections.
     pub fn clerk(&self) -> Clerk {
         self.clerk.clone()
     }
@@ -197,7 +199,7 @@ impl Node {
     }
 
     /// Stops at once, as SIGKILL would: nothing is flushed, nobody is told; the directory's lock is free when this
-    /// returns. For tests of what uses the map.
+    /// returns. Blocks its thread for as long as a sync under way takes. For tests of what uses the map.
     pub fn crash(self) {
         self.running.crash();
         while !*self.running.ended.borrow() && self.running.ended.has_changed().is_ok() {
@@ -234,6 +236,13 @@ impl Running {
     fn fault(&self) -> Option<Fault> {
         self.fault.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
+}
+
+/// An address beyond this machine, if there is one among those that the node listens on or dials: one is enough to ask
+/// for a real identity.
+fn farthest(config: &NodeConfig) -> SocketAddr {
+    let mut all = std::iter::once(config.listen).chain(config.peers.values().copied());
+    all.find(|address| !is_loopback(*address)).unwrap_or(config.listen)
 }
 
 /// Starts the network and the threads of an opened node.
@@ -302,7 +311,9 @@ fn assemble<F: Fs>(
         Running { inbox: inbox.clone(), crashed, peers: Mutex::new(Some(peers)), fault, ended, soft };
     let door = LocalDoor::new(inbox, clients, serve::owner(identity.name()));
     let others = config.members().into_iter().filter(|(id, _)| id.0 != config.id);
-    let servers = std::iter::once(None).chain(others.map(|(_, address)| Some(address))).collect();
+    let own = ServerAddress::Local { alias: config.members().get(&NodeId(config.id)).copied() };
+    let others = others.map(|(_, address)| ServerAddress::Remote(address));
+    let servers = std::iter::once(own).chain(others).collect();
     let clerk = Clerk::new(servers, Doors::new(endpoint));
     clerk.attach(|events| door.link(events));
     Ok(Node { clerk, door, running: Arc::new(running) })
