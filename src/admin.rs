@@ -7,7 +7,7 @@ use bytes::Bytes;
 use raftmap_net::ReplyHandler;
 use tokio::sync::oneshot;
 
-use crate::clerk::{ConnectError, ConnectOptions};
+use crate::clerk::ConnectOptions;
 use crate::error::{Error, Result};
 use crate::wire::client::{Answer, Ask, ClientHello, NodeStatus, Request, decode_response, encode_request};
 
@@ -39,8 +39,7 @@ pub async fn digest(
 }
 
 async fn ask(server: SocketAddr, options: &ConnectOptions, timeout: Duration, body: Ask) -> Result<Answer> {
-    let endpoint =
-        options.endpoint(&[server]).map_err(|error: ConnectError| Error::Protocol(error.to_string()))?;
+    let endpoint = options.endpoint(&[server])?;
     let conversation = async {
         let (sender, receiver) = oneshot::channel();
         let hello = ClientHello::OURS.encode().map_err(protocol)?;

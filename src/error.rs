@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::clerk::Pending;
+use crate::clerk::{ConnectError, Pending};
 use crate::wire::client::Refusal;
 
 /// The result of a call.
@@ -28,6 +28,14 @@ pub enum Error {
         /// The call's deadline.
         deadline: Duration,
     },
+    /// No server could be connected to in time. Look at the addresses, the identity and the servers.
+    #[error("no server could be reached within {deadline:?}: {why}")]
+    NotConnected {
+        /// The call's deadline.
+        deadline: Duration,
+        /// What the latest attempt ended with.
+        why: String,
+    },
     /// The cluster has servers but no leader that this clerk could find in time. Try again later.
     #[error("no leader was found in time: is a majority of the nodes up?")]
     NoLeader,
@@ -40,6 +48,9 @@ pub enum Error {
     /// A key or value is over its limit. Make it smaller.
     #[error("too large: {0}")]
     TooLarge(String),
+    /// Nothing was sent: there are no servers, or no identity to show them. Name them.
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
     /// The server refused the request as it stands: a bug, or a server of another version.
     #[error("refused: {0}")]
     Protocol(String),
@@ -51,8 +62,8 @@ pub enum Error {
         /// Why not.
         why: String,
     },
-    /// The node in this process has stopped. Start it again.
-    #[error("the node has stopped")]
+    /// The node in this process has stopped, or the last one that was asked is stopping. Start it again.
+    #[error("the node is stopping or has stopped")]
     Stopped,
 }
 

@@ -27,7 +27,7 @@ pub use crate::config::{
     ConfigError, Limits, MAX_RAFT_STATE_DEFAULT, MAX_RAFT_STATE_MIN, NodeConfig, Timing,
 };
 pub use crate::error::{Error, Result};
-pub use crate::kv::{Command, Keys, Page, Pair, Reply, Scan, Versioned};
+pub use crate::kv::{Command, Keys, LimitError, Page, Pair, Reply, Scan, Versioned};
 pub use crate::local::{free_addresses, local_cluster};
 pub use crate::node::{Fault, Node, StartError};
 pub use crate::wire::client::NodeStatus;

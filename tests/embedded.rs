@@ -5,7 +5,7 @@
 use std::error::Error;
 use std::time::Duration;
 
-use raftmap::{Compared, Keys, Node, NodeConfig, Scan};
+use raftmap::{Command, Compared, Keys, Node, NodeConfig, Scan};
 
 fn leader(nodes: &[Node]) -> usize {
     let leader = nodes[0].leader().expect("a ready cluster has a leader");
@@ -82,5 +82,89 @@ async fn the_largest_value_goes_through_every_node_and_a_larger_one_is_refused_a
         assert!(matches!(node.get(&larger).await, Err(raftmap::Error::TooLarge(_))));
         assert!(started.elapsed() < Duration::from_secs(1), "it is known without asking anybody");
     }
+    // No cluster takes it: a clerk says so though nobody listens.
+    let nobody = [raftmap::free_addresses(1)?[&1]];
+    let clerk = raftmap::Clerk::connect(&nobody, &raftmap::ConnectOptions::default())?;
+    assert!(matches!(clerk.put("large", &larger).await, Err(raftmap::Error::TooLarge(_))));
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn more_than_a_connection_holds_may_be_asked_for_at_once() -> Result<(), Box<dyn Error>> {
+    let dir = tempfile::tempdir()?;
+    let nodes = raftmap::local_cluster(3, dir.path()).await?;
+    let follower = (leader(&nodes) + 1) % nodes.len();
+    // Three times what one connection queues, in each direction.
+    let clerk = nodes[follower].with_deadline(Duration::from_secs(30));
+    let value = vec![7; 1 << 20];
+    let puts: Vec<_> = (0..24)
+        .map(|key| {
+            let (clerk, value) = (clerk.clone(), value.clone());
+            tokio::spawn(async move { clerk.put(format!("key-{key}"), value).await })
+        })
+        .collect();
+    for put in puts {
+        put.await??;
+    }
+    let gets: Vec<_> = (0..24)
+        .map(|key| {
+            let clerk = clerk.clone();
+            tokio::spawn(async move { clerk.get(format!("key-{key}")).await })
+        })
+        .collect();
+    for get in gets {
+        assert_eq!(get.await??.expect("it was acknowledged").value, value);
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_clerk_of_a_node_that_has_stopped_says_so_and_leaves_nothing_in_doubt() -> Result<(), Box<dyn Error>>
+{
+    let dir = tempfile::tempdir()?;
+    let node = Node::start(NodeConfig::new(1, dir.path(), raftmap::free_addresses(1)?[&1])).await?;
+    node.wait_ready(Duration::from_secs(10)).await?;
+    let clerk = node.clerk();
+    clerk.put("k", "v").await?;
+    node.shutdown().await?;
+    assert!(matches!(clerk.put("k", "w").await, Err(raftmap::Error::Stopped)));
+    assert!(matches!(clerk.get("k").await, Err(raftmap::Error::Stopped)));
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_write_in_its_general_form_is_no_success_where_nothing_was_stored() -> Result<(), Box<dyn Error>> {
+    let dir = tempfile::tempdir()?;
+    let node = Node::start(NodeConfig::new(1, dir.path(), raftmap::free_addresses(1)?[&1])).await?;
+    node.wait_ready(Duration::from_secs(10)).await?;
+    // A deadline that no clock reaches is one, too.
+    let clerk = node.with_deadline(Duration::MAX);
+    let version = clerk.put("large", vec![7; 1 << 20]).await?;
+    let append = Command::Append { key: "large".into(), value: "x".into() };
+    assert!(matches!(clerk.write(append).await, Err(raftmap::Error::TooLarge(_))));
+    let compare = |version| Command::CompareAndPut { key: "large".into(), version, value: "x".into() };
+    assert_eq!(clerk.write(compare(version + 1)).await?.version(), None);
+    let written = clerk.write(compare(version)).await?;
+    assert_eq!(written.version(), Some(written.index));
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_window_too_small_for_a_clerk_is_refused_at_the_door() -> Result<(), Box<dyn Error>> {
+    let dir = tempfile::tempdir()?;
+    let mut config = NodeConfig::new(1, dir.path(), raftmap::free_addresses(1)?[&1]);
+    config.limits.window = 4;
+    let refused = Node::start(config).await.expect_err("a clerk has 1,024 writes under way");
+    assert!(refused.to_string().contains("choose one from 1024 to 16384"), "{refused}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_member_beyond_this_machine_is_enough_to_need_an_identity() -> Result<(), Box<dyn Error>> {
+    let dir = tempfile::tempdir()?;
+    let mut config = NodeConfig::new(1, dir.path(), raftmap::free_addresses(1)?[&1]);
+    config.peers = [(1, config.listen), (2, "192.0.2.1:7001".parse()?)].into();
+    let refused = Node::start(config).await.expect_err("the development identity stays on this machine");
+    assert!(refused.to_string().contains("192.0.2.1:7001 is not a loopback address"), "{refused}");
     Ok(())
 }

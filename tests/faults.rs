@@ -5,7 +5,7 @@
 use std::error::Error;
 use std::time::Duration;
 
-use raftmap::storage::model::{Effect, Fault, ModelFs, Op};
+use raftmap::storage::model::{Cut, Effect, Fault, ModelFs, Op};
 use raftmap::{Error as CallError, Node, NodeConfig};
 
 type Outcome = Result<(), Box<dyn Error>>;
@@ -60,6 +60,44 @@ async fn a_failed_write_is_final() -> Outcome {
     assert!(tokio::time::timeout(READY, node.stopped()).await?.is_some());
     drop(node);
     let node = alone(&fs.kill()).await?;
+    assert_eq!(node.get("kept").await?.expect("it was acknowledged").value, "1");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_failed_directory_sync_under_a_snapshot_is_final() -> Outcome {
+    let fs = ModelFs::new(10);
+    let mut config = NodeConfig::new(1, "/model/1", raftmap::free_addresses(1)?[&1]);
+    config.max_raft_state = Some(2_000);
+    let node = Node::start_on(fs.clone(), config.clone()).await?;
+    node.wait_ready(READY).await?;
+    node.put("kept", "1").await?;
+    // Segments are far larger than this log: the next directory sync is the snapshot's.
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    fs.fail(Fault { on: Some(Op::SyncDir), after: 0, effect: Effect::SyncDropped, lasting: false });
+    let clerk = node.clerk().with_deadline(Duration::from_secs(2));
+    let mut puts = 0;
+    while clerk.put("more", vec![b'x'; 200]).await.is_ok() {
+        puts += 1;
+        assert!(puts < 1_000, "the node goes on over a snapshot whose name may be lost");
+    }
+    let fault = tokio::time::timeout(READY, node.stopped()).await?.expect("it stopped by itself").to_string();
+    assert!(fault.contains("sync"), "{fault}");
+    drop(node);
+    let node = Node::start_on(fs.cut(Cut::LoseAll), config).await?;
+    assert_eq!(node.get("kept").await?.expect("it was acknowledged").value, "1");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_starts_on_a_full_disk() -> Outcome {
+    let fs = ModelFs::new(11);
+    let node = alone(&fs).await?;
+    node.put("kept", "1").await?;
+    drop(node);
+    let fs = fs.kill();
+    fs.set_quota(Some(fs.used()));
+    let node = alone(&fs).await?;
     assert_eq!(node.get("kept").await?.expect("it was acknowledged").value, "1");
     Ok(())
 }

@@ -10,7 +10,7 @@ use quinn::{ClientConfig, Endpoint, SendStream};
 use tokio::runtime::Handle;
 
 use crate::frame::{Frame, HELLO, REPLY, REQUEST};
-use crate::identity::{Identity, SERVER_NAME};
+use crate::identity::{Identity, OutOfReach, SERVER_NAME};
 use crate::limits::Limits;
 use crate::queue::{Rejected, SendQueue};
 use crate::server::HELLO_MAX;
@@ -55,6 +55,9 @@ pub enum ConnectError {
         /// What does not fit.
         refusal: Refusal,
     },
+    /// The identity is not to be used there.
+    #[error(transparent)]
+    OutOfReach(#[from] OutOfReach),
     /// No socket could be opened.
     #[error("cannot open a socket towards {addr}")]
     Socket {
@@ -68,15 +71,24 @@ pub enum ConnectError {
     Dead,
 }
 
-/// Why a request was not queued. It was not sent, in either case.
+/// Why a request or reply was not queued. It was not sent, in either case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SendError {
     /// The connection is gone. Connect again.
     #[error("connection is closed")]
     Closed,
-    /// Too much waits to be sent, or the request exceeds the largest frame. Send less, or later.
+    /// Too much waits to be sent, or it exceeds the largest frame. Send less, or later.
     #[error("too many bytes wait to be sent")]
     Busy,
+}
+
+impl From<Rejected> for SendError {
+    fn from(rejected: Rejected) -> Self {
+        match rejected {
+            Rejected::Closed => Self::Closed,
+            Rejected::Full => Self::Busy,
+        }
+    }
 }
 
 /// One process's way to the nodes. Cheap to clone; the last clone dropped closes all its connections.
@@ -146,6 +158,7 @@ impl ClientEndpoint {
 
     async fn greet(&self, addr: SocketAddr, hello: Bytes) -> Result<Greeted, ConnectError> {
         let refused = |reason: String| ConnectError::Refused { addr, reason };
+        self.0.identity.check_reach(addr)?;
         let endpoint = self.0.endpoint(addr)?;
         let config = if is_loopback(addr) { &self.0.local } else { &self.0.remote };
         let connecting = endpoint.connect_with(config.clone(), addr, SERVER_NAME);
@@ -291,10 +304,7 @@ impl ClientConnection {
     /// # Errors
     /// [`SendError`]; the request was not sent then.
     pub fn send(&self, parts: &[Bytes]) -> Result<(), SendError> {
-        self.0.queue.push(REQUEST, parts).map_err(|rejected| match rejected {
-            Rejected::Closed => SendError::Closed,
-            Rejected::Full => SendError::Busy,
-        })
+        Ok(self.0.queue.push(REQUEST, parts)?)
     }
 
     /// Which node this leads to, by its certificate.

@@ -36,8 +36,8 @@ mod tls;
 
 pub use client::{ClientConnection, ClientEndpoint, ConnectError, ReplyHandler, SendError};
 pub use identity::{
-    Authority, Certified, ClusterId, Identity, IdentityError, Name, Role, dev_identity, is_loopback,
-    issue_client, issue_node, new_cluster,
+    Authority, Certified, ClusterId, Identity, IdentityError, Name, OutOfReach, Role, dev_identity,
+    is_loopback, issue_client, issue_node, new_cluster,
 };
 pub use limits::{Limits, LimitsError};
 pub use peers::{

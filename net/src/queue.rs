@@ -59,8 +59,18 @@ impl SendQueue {
         *lock(&self.state) = State::default();
     }
 
+    /// Bytes that there is room for in all.
+    pub(crate) fn limit(&self) -> usize {
+        self.limit
+    }
+
     /// Adds one frame whose payload is `parts`, one behind the other.
     pub(crate) fn push(&self, kind: u8, parts: &[Bytes]) -> Result<(), Rejected> {
+        self.push_leaving(0, kind, parts)
+    }
+
+    /// As `push`, if `spare` bytes stay free behind it; an empty queue takes it in any case.
+    pub(crate) fn push_leaving(&self, spare: usize, kind: u8, parts: &[Bytes]) -> Result<(), Rejected> {
         let length: usize = parts.iter().map(Bytes::len).sum();
         if length > self.frame_limit {
             return Err(Rejected::Full);
@@ -70,7 +80,9 @@ impl SendQueue {
         if !state.open {
             return Err(Rejected::Closed);
         }
-        if state.queued + state.taken + HEADER_LEN + length > self.limit {
+        let waiting = state.queued + state.taken;
+        let spare = if waiting == 0 { 0 } else { spare };
+        if waiting + HEADER_LEN + length > self.limit.saturating_sub(spare) {
             return Err(Rejected::Full);
         }
         let was_empty = state.queued == 0;
@@ -167,6 +179,15 @@ mod tests {
         assert_eq!(queue.push(16, &payload), Err(Rejected::Full), "the writer may still hold them");
         assert!(lock(&queue.state).take().is_none());
         assert_eq!(queue.push(16, &payload), Ok(()), "the writer came back, so they are written");
+    }
+
+    #[test]
+    fn what_leaves_room_is_refused_before_what_need_not() {
+        let queue = open(100);
+        let payload = [Bytes::from_static(&[0; 34])];
+        assert_eq!(queue.push_leaving(99, 16, &payload), Ok(()), "the queue was empty");
+        assert_eq!(queue.push_leaving(25, 16, &payload), Err(Rejected::Full));
+        assert_eq!(queue.push(16, &payload), Ok(()));
     }
 
     #[test]

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use quinn::{Connection, SendStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use crate::client::SendError;
 use crate::frame::{Frame, HELLO, REPLY, REQUEST};
 use crate::identity::Certified;
 use crate::peers::Shared;
@@ -73,6 +74,15 @@ impl ReplySender {
                 false
             }
         }
+    }
+
+    /// Queues one reply that may also be withheld, such as a large one that can be asked for again: it leaves a
+    /// quarter of the queue to those that [`send`](Self::send) brings. Never blocks; closes nothing.
+    ///
+    /// # Errors
+    /// [`SendError::Busy`] where it does not fit at the moment, [`SendError::Closed`] where the connection is gone.
+    pub fn try_send(&self, parts: &[Bytes]) -> Result<(), SendError> {
+        Ok(self.0.queue.push_leaving(self.0.queue.limit() / 4, REPLY, parts)?)
     }
 
     /// Whether the connection still stands.

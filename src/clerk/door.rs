@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use raftmap_net::{ClientConnection, ClientEndpoint, ReplyHandler};
+use raftmap_net::{ClientConnection, ClientEndpoint, ReplyHandler, SendError};
 
 use super::LinkEvents;
 use crate::wire::client::{ClientHello, Request, ServerHello, decode_response, encode_request};
@@ -13,10 +13,21 @@ use crate::wire::client::{ClientHello, Request, ServerHello, decode_response, en
 /// A server that has not answered a handshake by then is left alone for a while.
 const HANDSHAKE: Duration = Duration::from_millis(500);
 
+/// What became of a request that was handed to a link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Handed {
+    /// It is on its way, and may be lost with the connection.
+    Sent,
+    /// It was not sent: too much waits to leave. Later there is room again.
+    Busy,
+    /// It was not sent: the connection, or the node, is gone.
+    Gone,
+}
+
 /// A node in this process.
 pub(crate) trait Door: Send + Sync {
-    /// Hands a request over; `false` when the node is gone.
-    fn send(&self, request: Request) -> bool;
+    /// Hands a request over.
+    fn send(&self, request: Request) -> Handed;
 }
 
 /// A connection that stands.
@@ -27,14 +38,28 @@ pub(crate) enum Link {
 }
 
 impl Link {
-    /// Sends a request; `false` when the connection is gone or takes no more.
-    pub(crate) fn send(&self, request: Request) -> bool {
+    /// Sends a request.
+    pub(crate) fn send(&self, request: Request) -> Handed {
         match self {
             Self::Local(door) => door.send(request),
-            Self::Remote(connection) => {
-                encode_request(&request).is_ok_and(|bytes| connection.send(&[bytes]).is_ok())
-            }
+            Self::Remote(connection) => send_remote(connection, &request),
         }
+    }
+}
+
+fn send_remote(connection: &ClientConnection, request: &Request) -> Handed {
+    let bytes = match encode_request(request) {
+        Ok(bytes) => bytes,
+        Err(error) => {
+            // Calls are checked before they are sent. Should one slip through, the connection is not to blame.
+            tracing::warn!(%error, "a request cannot be sent");
+            return Handed::Busy;
+        }
+    };
+    match connection.send(&[bytes]) {
+        Ok(()) => Handed::Sent,
+        Err(SendError::Busy) => Handed::Busy,
+        Err(SendError::Closed) => Handed::Gone,
     }
 }
 

@@ -9,30 +9,18 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use super::servers::{SILENCE, Servers};
+pub use super::servers::{ServerAddress, ServerId};
 use super::session::{Number, Session};
 use crate::kv::{Command, SessionId};
 use crate::wire::client::{Answer, Ask, Query, Refusal, Request, Response};
 
-/// How long a connection attempt may stay alone before the next server is tried beside it.
-const STAGGER: Duration = Duration::from_millis(100);
-/// How long a server with a request may say nothing at all before another one is asked.
-const SILENCE: Duration = Duration::from_millis(300);
-/// How long a request may stay without an answer at a server that answers others.
-const ATTEMPT: Duration = Duration::from_millis(1_000);
-/// How long nobody's word that it leads brings a silent server back, unless it speaks.
-const SUSPICION: Duration = Duration::from_millis(1_000);
-/// Pause before asking again where nobody knows a leader.
-const NO_LEADER_PAUSE: Duration = Duration::from_millis(25);
 /// Pauses before asking again where the leader is at a limit: doubled from the first to the last.
 const BUSY_PAUSES: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(160));
 /// Calls under way in one clerk, those with an unknown outcome included. One more is `Busy`, without being sent.
 const CALLS_MAX: usize = 65_536;
-/// Pause before a server that could not be reached is tried again.
-const RECONNECT_PAUSE: Duration = Duration::from_millis(100);
-
-/// A server, by its place in the clerk's list.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct ServerId(pub usize);
+/// Openings that were given up and may still be answered. The oldest one is forgotten for one more.
+const LATE_OPENINGS_MAX: usize = 64;
 
 /// A call under way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -49,6 +37,15 @@ pub enum Output {
     Finish(CallId, Ending),
 }
 
+/// Why a request did not leave this process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unsent {
+    /// Too much waits to be sent on its connection, which stands.
+    NoRoom,
+    /// Its connection is gone; `link_down` says so next.
+    NoLink,
+}
+
 /// How a call ended.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Ending {
@@ -58,6 +55,10 @@ pub enum Ending {
     NotDone(Refusal),
     /// Definitely not done: no server answered before the deadline.
     NoAnswer,
+    /// Definitely not done: no server could be connected to, for this reason at last.
+    Unreached(String),
+    /// Definitely not done: calls that ended as unknown and were neither resumed nor forgotten fill the window.
+    WindowFull,
     /// It may have been done. The call stays known until it is resumed or forgotten.
     Unknown,
     /// Its session has expired while it was doubtful: nobody can say any more.
@@ -69,7 +70,7 @@ enum What {
     Write { number: Option<Number>, command: Command },
     Read(Query),
     Stale(Query),
-    Close,
+    Close(Option<SessionId>),
 }
 
 #[derive(Debug)]
@@ -99,57 +100,35 @@ struct Call {
     last_refusal: Option<Refusal>,
 }
 
-#[derive(Debug)]
-struct Server {
-    address: Option<SocketAddr>,
-    link: Link,
-    /// When it last answered anything.
-    heard: Duration,
-    /// It was silent; until then it is not believed to lead.
-    suspect_until: Duration,
-}
-
-impl Server {
-    fn new(address: Option<SocketAddr>) -> Self {
-        let link = match address {
-            Some(_) => Link::Down { retry_at: Duration::ZERO },
-            None => Link::Up,
-        };
-        Self { address, link, heard: Duration::ZERO, suspect_until: Duration::ZERO }
-    }
-
-    fn is_silent(&self, now: Duration, since: Duration) -> bool {
-        since.max(self.heard) + SILENCE <= now
-    }
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Link {
-    Down {
-        retry_at: Duration,
-    },
-    Connecting {
-        since: Duration,
-    },
-    Up,
-    /// The node in this process has stopped: it does not come back.
-    Gone,
+/// A request for a session.
+#[derive(Clone, Copy, Debug)]
+struct Opening {
+    request: u64,
+    server: ServerId,
+    at: Duration,
+    check: Duration,
 }
 
 /// See the module's description.
 #[derive(Debug)]
 pub struct Machine {
-    servers: Vec<Server>,
-    current: usize,
+    servers: Servers,
+    /// Why the latest attempt to connect failed; nothing as soon as one succeeds.
+    unreached: Option<String>,
     session: Session,
-    /// The request that opens the session, while one is under way, and where it was sent.
-    opening: Option<(u64, ServerId, Duration)>,
+    /// While one is under way.
+    opening: Option<Opening>,
+    /// Requests for a session that another one has taken the place of, and where they were sent: the first session
+    /// that any of them brings is used, the others are given back.
+    late_openings: BTreeMap<u64, ServerId>,
     open_not_before: Duration,
     calls: BTreeMap<CallId, Call>,
     requests: BTreeMap<u64, CallId>,
     ready: VecDeque<CallId>,
     blocked: VecDeque<CallId>,
     timers: BTreeSet<(Duration, CallId)>,
+    /// Calls that are kept for `resume`.
+    parked: usize,
     next_call: u64,
     next_request: u64,
     outputs: Vec<Output>,
@@ -158,20 +137,21 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// Knows these servers. `None` is the node in this process, always connected.
-    pub fn new(servers: Vec<Option<SocketAddr>>, window: u64) -> Self {
-        let servers = servers.into_iter().map(Server::new).collect();
+    /// Knows these servers, at least one. At most `window` writes have a number and no answer.
+    pub fn new(servers: Vec<ServerAddress>, window: u64) -> Self {
         Self {
-            servers,
-            current: 0,
+            servers: Servers::new(servers),
+            unreached: None,
             session: Session::new(window),
             opening: None,
+            late_openings: BTreeMap::new(),
             open_not_before: Duration::ZERO,
             calls: BTreeMap::new(),
             requests: BTreeMap::new(),
             ready: VecDeque::new(),
             blocked: VecDeque::new(),
             timers: BTreeSet::new(),
+            parked: 0,
             next_call: 1,
             next_request: 1,
             outputs: Vec::new(),
@@ -187,25 +167,19 @@ impl Machine {
     /// When `tick` is due at the latest.
     pub fn wake_at(&self) -> Option<Duration> {
         let call = self.timers.first().map(|(at, _)| *at);
-        // What could be done by now has been done: only times to come count.
-        let to_come = |at: &Duration| *at > self.now;
         let unserved = !(self.ready.is_empty() && self.blocked.is_empty());
-        let links = self.servers.iter().filter_map(|server| match server.link {
-            Link::Connecting { since } => Some(since + STAGGER),
-            Link::Down { retry_at } => Some(retry_at),
-            Link::Up | Link::Gone => None,
-        });
-        let link = if unserved && !self.current_is_up() { links.filter(to_come).min() } else { None };
+        let link = Some(()).filter(|()| unserved && !self.servers.current_is_up());
+        let link = link.and_then(|()| self.servers.connect_at(self.now));
         let opening = match self.opening {
-            Some((_, _, at)) => Some(at + SILENCE),
-            None => Some(self.open_not_before).filter(to_come).filter(|_| !self.blocked.is_empty()),
+            Some(opening) => Some(opening.check),
+            None => Some(self.open_not_before).filter(|at| *at > self.now && !self.blocked.is_empty()),
         };
         [call, link, opening].into_iter().flatten().min()
     }
 
     /// The address of a server; `None` for the node in this process.
     pub fn address(&self, server: ServerId) -> Option<SocketAddr> {
-        self.servers.get(server.0).and_then(|server| server.address)
+        self.servers.address(server)
     }
 
     // ---- Calls ----
@@ -220,14 +194,16 @@ impl Machine {
         self.begin(now, deadline, if stale { What::Stale(query) } else { What::Read(query) })
     }
 
-    /// Gives the session back, if there is one. Ends as `NoAnswer` at once where there is none.
+    /// Gives the session back. Done at once where there is none.
     pub fn close_session(&mut self, now: Duration, deadline: Duration) -> CallId {
-        self.begin(now, deadline, What::Close)
+        let session = self.session.id();
+        self.begin(now, deadline, What::Close(session))
     }
 
     /// Asks again about a call that ended as `Unknown`, under the same number.
     pub fn resume(&mut self, now: Duration, call: CallId, deadline: Duration) {
-        if let Some(parked) = self.calls.get_mut(&call) {
+        if let Some(parked) = self.calls.get_mut(&call).filter(|call| call.is_parked()) {
+            self.parked -= 1;
             parked.deadline = deadline;
             parked.state = State::Ready;
             self.arm(call);
@@ -268,6 +244,7 @@ impl Machine {
     fn remove(&mut self, id: CallId) {
         let Some(call) = self.calls.remove(&id) else { return };
         self.timers.remove(&(call.timer(), id));
+        self.parked -= usize::from(call.is_parked());
         for request in &call.attempts {
             self.requests.remove(request);
         }
@@ -291,13 +268,7 @@ impl Machine {
             self.timers.remove(&(at, id));
             self.timer(now, id);
         }
-        if let Some((_, server, at)) = self.opening
-            && at + SILENCE <= now
-        {
-            self.opening = None;
-            self.suspect(now, server);
-            self.leave(server);
-        }
+        self.check_opening(now);
         self.drop_ended();
         self.pump(now);
     }
@@ -314,39 +285,72 @@ impl Machine {
         }
     }
 
-    /// A server that answers others is given time; one that says nothing is left.
     fn check_attempt(&mut self, now: Duration, id: CallId, server: ServerId, at: Duration) {
-        let Some(found) = self.servers.get(server.0) else { return };
-        if found.is_silent(now, at) {
-            self.suspect(now, server);
-        } else if now < at + ATTEMPT {
-            let check = (found.heard.max(at) + SILENCE).min(at + ATTEMPT);
+        if let Some(check) = self.servers.patience(now, server, at) {
             return self.set_state(id, State::Sent { server, at, check });
         }
         if let Some(call) = self.calls.get_mut(&id) {
             call.doubtful = true;
         }
-        self.leave(server);
+        self.servers.leave(now, server);
         self.make_ready(id);
+    }
+
+    fn check_opening(&mut self, now: Duration) {
+        let Some(opening) = self.opening.as_mut().filter(|opening| opening.check <= now) else { return };
+        let server = opening.server;
+        match self.servers.patience(now, server, opening.at) {
+            Some(check) => opening.check = check,
+            None => {
+                self.set_opening_aside();
+                self.servers.leave(now, server);
+            }
+        }
+    }
+
+    /// Its answer may still come.
+    fn set_opening_aside(&mut self) {
+        if let Some(opening) = self.opening.take() {
+            self.late_openings.insert(opening.request, opening.server);
+            if self.late_openings.len() > LATE_OPENINGS_MAX {
+                self.late_openings.pop_first();
+            }
+        }
     }
 
     fn give_up(&mut self, id: CallId) {
         let Some(call) = self.calls.get_mut(&id) else { return };
         let sent = matches!(call.state, State::Sent { .. });
-        let is_write = matches!(call.what, What::Write { number: Some(_), .. });
-        if is_write && (call.doubtful || sent) {
-            call.doubtful = true;
-            call.state = State::Parked;
-            return self.outputs.push(Output::Finish(id, Ending::Unknown));
+        if call.is_numbered_write() && (call.doubtful || sent) {
+            return self.park(id);
         }
-        let ending = call.last_refusal.take().map_or(Ending::NoAnswer, Ending::NotDone);
+        let blocked = matches!(call.state, State::Blocked);
+        let refusal = call.last_refusal.take();
+        let ending = if blocked && self.parked > 0 && self.session.is_open() && !self.session.has_room() {
+            Ending::WindowFull
+        } else if let Some(refusal) = refusal {
+            Ending::NotDone(refusal)
+        } else {
+            let unreached = self.unreached.clone().filter(|_| !self.servers.any_is_up());
+            unreached.map_or(Ending::NoAnswer, Ending::Unreached)
+        };
         self.finish(id, ending);
+    }
+
+    /// Its outcome is unknown; its number is kept.
+    fn park(&mut self, id: CallId) {
+        let Some(call) = self.calls.get_mut(&id) else { return };
+        self.timers.remove(&(call.timer(), id));
+        call.doubtful = true;
+        call.state = State::Parked;
+        self.parked += 1;
+        self.outputs.push(Output::Finish(id, Ending::Unknown));
     }
 
     /// Sets the call's timer anew after its state or deadline changed.
     fn arm(&mut self, id: CallId) {
         if let Some(call) = self.calls.get(&id)
-            && !matches!(call.state, State::Parked)
+            && !call.is_parked()
         {
             self.timers.insert((call.timer(), id));
         }
@@ -365,6 +369,14 @@ impl Machine {
         self.ready.push_back(id);
     }
 
+    /// Each time longer, up to a bound.
+    fn pause_busy(&mut self, now: Duration, id: CallId) {
+        let Some(call) = self.calls.get_mut(&id) else { return };
+        let pause = BUSY_PAUSES.0 * 2u32.saturating_pow(call.busy.min(5));
+        call.busy = call.busy.saturating_add(1);
+        self.pause(now, id, pause.min(BUSY_PAUSES.1));
+    }
+
     fn pause(&mut self, now: Duration, id: CallId, pause: Duration) {
         self.set_state(id, State::Pausing(now + pause));
     }
@@ -373,24 +385,23 @@ impl Machine {
 
     /// A connection stands.
     pub fn link_up(&mut self, now: Duration, server: ServerId) {
-        let Some(found) = self.servers.get_mut(server.0) else { return };
-        found.link = Link::Up;
-        if !self.current_is_up() {
-            self.current = server.0;
-        }
+        self.servers.link_up(server);
+        self.unreached = None;
         self.pump(now);
+    }
+
+    /// A connection could not be made.
+    pub fn connect_failed(&mut self, now: Duration, server: ServerId, why: String) {
+        self.unreached = Some(why);
+        self.link_down(now, server);
     }
 
     /// A connection ended, or could not be made.
     pub fn link_down(&mut self, now: Duration, server: ServerId) {
-        let Some(found) = self.servers.get_mut(server.0) else { return };
-        found.link = match found.address {
-            Some(_) => Link::Down { retry_at: now + RECONNECT_PAUSE },
-            None => Link::Gone,
-        };
-        if self.opening.is_some_and(|(_, at, _)| at == server) {
+        if self.opening.is_some_and(|opening| opening.server == server) {
             self.opening = None;
         }
+        self.late_openings.retain(|_, at| *at != server);
         let lost: Vec<CallId> = self
             .calls
             .iter()
@@ -403,54 +414,8 @@ impl Machine {
             }
             self.make_ready(id);
         }
-        self.leave(server);
+        self.servers.link_down(now, server);
         self.pump(now);
-    }
-
-    fn suspect(&mut self, now: Duration, server: ServerId) {
-        if let Some(server) = self.servers.get_mut(server.0) {
-            server.suspect_until = now + SUSPICION;
-        }
-    }
-
-    fn is_suspect(&self, server: usize) -> bool {
-        self.servers.get(server).is_some_and(|server| server.suspect_until > self.now)
-    }
-
-    /// Turns to the next server, if this one is the current one; to one that was not silent, if there is one.
-    fn leave(&mut self, server: ServerId) {
-        if self.current == server.0 {
-            let count = self.servers.len().max(1);
-            let mut others = (1..=count).map(|step| (server.0 + step) % count);
-            let next = (server.0 + 1) % count;
-            self.current = others.find(|other| !self.is_suspect(*other)).unwrap_or(next);
-        }
-    }
-
-    fn current_is_up(&self) -> bool {
-        self.servers.get(self.current).is_some_and(|server| server.link == Link::Up)
-    }
-
-    /// Connects to the current server, and to the ones after it as long as none before them has answered.
-    fn connect(&mut self, now: Duration) {
-        for step in 0..self.servers.len() {
-            let at = (self.current + step) % self.servers.len();
-            let Some(server) = self.servers.get_mut(at) else { return };
-            match server.link {
-                Link::Up => {
-                    self.current = at;
-                    return;
-                }
-                Link::Connecting { since } if now < since + STAGGER => return,
-                Link::Connecting { .. } | Link::Gone => {}
-                Link::Down { retry_at } if now < retry_at => {}
-                Link::Down { .. } => {
-                    server.link = Link::Connecting { since: now };
-                    self.outputs.push(Output::Connect(ServerId(at)));
-                    return;
-                }
-            }
-        }
     }
 
     // ---- Sending ----
@@ -461,13 +426,13 @@ impl Machine {
         if self.ready.is_empty() && self.blocked.is_empty() {
             return;
         }
-        if !self.current_is_up() {
-            self.connect(now);
+        if !self.servers.current_is_up() {
+            self.outputs.extend(self.servers.connect(now).map(Output::Connect));
         }
-        if self.servers.iter().all(|server| server.link == Link::Gone) {
+        if self.servers.all_gone() {
             return self.stop_all();
         }
-        if !self.current_is_up() {
+        if !self.servers.current_is_up() {
             return;
         }
         if self.session.is_open() {
@@ -493,7 +458,7 @@ impl Machine {
 
     /// Calls that ended while they waited for a connection want none any more.
     fn drop_ended(&mut self) {
-        if self.current_is_up() {
+        if self.servers.current_is_up() {
             return;
         }
         let waits = |id: &CallId| self.calls.get(id).is_some_and(Call::waits);
@@ -532,18 +497,43 @@ impl Machine {
             }
             What::Read(query) => Ask::Read(query.clone()),
             What::Stale(query) => Ask::Stale(query.clone()),
-            What::Close => match self.session.id() {
-                Some(session) => Ask::Close { session },
-                None => return self.finish(id, Ending::NoAnswer),
-            },
+            What::Close(Some(session)) => Ask::Close { session: *session },
+            What::Close(None) => return self.finish(id, Ending::Done(Answer::Closed)),
+        };
+        // Whatever a node has applied is good enough, so the nearest one is asked, once.
+        let local = self.servers.local(now).filter(|_| call.attempts.is_empty());
+        let server = match call.what {
+            What::Stale(_) => local.unwrap_or(self.servers.current()),
+            What::Write { .. } | What::Read(_) | What::Close(_) => self.servers.current(),
         };
         let request = self.next_request;
         self.next_request += 1;
         call.attempts.push(request);
-        let server = ServerId(self.current);
         self.requests.insert(request, id);
         self.set_state(id, State::Sent { server, at: now, check: now + SILENCE });
         self.outputs.push(Output::Send(server, Request { id: request, body }));
+    }
+
+    /// The request with this id did not leave: nothing can have come of it, so it casts no doubt on its call.
+    pub fn unsent(&mut self, now: Duration, request: u64, why: Unsent) {
+        self.now = self.now.max(now);
+        if self.opening.is_some_and(|opening| opening.request == request) {
+            self.opening = None;
+            self.open_not_before = now + BUSY_PAUSES.0;
+        }
+        let Some(id) = self.requests.remove(&request) else { return };
+        let Some(call) = self.calls.get_mut(&id) else { return };
+        call.attempts.retain(|attempt| *attempt != request);
+        if !matches!(call.state, State::Sent { .. }) {
+            return;
+        }
+        match why {
+            Unsent::NoRoom => {
+                call.last_refusal = Some(Refusal::Busy);
+                self.pause_busy(now, id);
+            }
+            Unsent::NoLink => self.make_ready(id),
+        }
     }
 
     /// Blocked writes want a session: opens one, through one request at a time.
@@ -555,11 +545,10 @@ impl Machine {
         {
             return;
         }
-        let id = self.next_request;
+        let (request, server) = (self.next_request, self.servers.current());
         self.next_request += 1;
-        let server = ServerId(self.current);
-        self.opening = Some((id, server, now));
-        self.outputs.push(Output::Send(server, Request { id, body: Ask::Open }));
+        self.opening = Some(Opening { request, server, at: now, check: now + SILENCE });
+        self.outputs.push(Output::Send(server, Request { id: request, body: Ask::Open }));
     }
 
     // ---- Answers ----
@@ -567,16 +556,17 @@ impl Machine {
     /// A server answered.
     pub fn response(&mut self, now: Duration, server: ServerId, response: Response) {
         self.now = self.now.max(now);
-        if let Some(found) = self.servers.get_mut(server.0) {
-            found.heard = now;
-            found.suspect_until = Duration::ZERO;
-        }
-        if self.opening.is_some_and(|(id, _, _)| id == response.id) {
+        self.servers.heard(now, server);
+        if self.opening.is_some_and(|opening| opening.request == response.id) {
             self.opening = None;
             self.opened(now, server, response.body);
+        } else if self.late_openings.remove(&response.id).is_some() {
+            if let Ok(Answer::Opened { session }) = response.body {
+                self.opened_late(server, session);
+            }
         } else if let Some(id) = self.requests.remove(&response.id)
             // Who resumes a parked call asks again under its number: the stored reply is still there.
-            && self.calls.get(&id).is_some_and(|call| !matches!(call.state, State::Parked))
+            && self.calls.get(&id).is_some_and(|call| !call.is_parked())
         {
             match response.body {
                 Ok(answer) => self.answered(id, answer),
@@ -589,9 +579,13 @@ impl Machine {
     fn opened(&mut self, now: Duration, server: ServerId, body: Result<Answer, Refusal>) {
         match body {
             Ok(Answer::Opened { session }) => self.session.open(session),
-            Ok(_) => self.leave(server),
+            Ok(_) => self.servers.leave(now, server),
+            Err(Refusal::NoSpace) => {
+                self.open_not_before = now + BUSY_PAUSES.1;
+                self.refuse_blocked();
+            }
             Err(refusal) => {
-                let pause = self.redirect(server, &refusal).unwrap_or(Duration::ZERO);
+                let pause = self.redirect(now, server, &refusal).unwrap_or(Duration::ZERO);
                 let pause = if refusal == Refusal::SessionTableFull { BUSY_PAUSES.1 } else { pause };
                 self.open_not_before = now + pause;
                 for id in &self.blocked {
@@ -603,9 +597,33 @@ impl Machine {
         }
     }
 
+    /// The first session that comes is taken. One that came in vain is given back, whether or not that arrives: it
+    /// would expire.
+    fn opened_late(&mut self, server: ServerId, session: SessionId) {
+        if self.session.is_open() {
+            let id = self.next_request;
+            self.next_request += 1;
+            self.outputs.push(Output::Send(server, Request { id, body: Ask::Close { session } }));
+        } else {
+            self.session.open(session);
+            self.set_opening_aside();
+        }
+    }
+
+    /// Nothing is written for want of space: those that were never sent need not wait for it.
+    fn refuse_blocked(&mut self) {
+        for id in std::mem::take(&mut self.blocked) {
+            if self.calls.get(&id).is_some_and(|call| matches!(call.state, State::Blocked)) {
+                self.finish(id, Ending::NotDone(Refusal::NoSpace));
+            }
+        }
+    }
+
     fn answered(&mut self, id: CallId, answer: Answer) {
-        if answer == Answer::Closed {
-            self.session.end();
+        if answer == Answer::Closed
+            && let Some(Call { what: What::Close(Some(session)), .. }) = self.calls.get(&id)
+        {
+            self.session.ended(*session);
         }
         self.finish(id, Ending::Done(answer));
     }
@@ -619,17 +637,15 @@ impl Machine {
         call.last_refusal = Some(refusal.clone());
         match refusal {
             Refusal::NotLeader { .. } | Refusal::Lost | Refusal::Stopping => {
-                match self.redirect(server, &refusal) {
+                match self.redirect(now, server, &refusal) {
                     Some(pause) => self.pause(now, id, pause),
                     None => self.make_ready(id),
                 }
             }
-            Refusal::Busy | Refusal::SessionTableFull => {
-                let pause = BUSY_PAUSES.0 * 2u32.saturating_pow(call.busy.min(5));
-                call.busy += 1;
-                self.pause(now, id, pause.min(BUSY_PAUSES.1));
-            }
+            Refusal::Busy | Refusal::SessionTableFull => self.pause_busy(now, id),
             Refusal::NoSpace if call.doubtful => self.pause(now, id, BUSY_PAUSES.1),
+            // What an earlier attempt came to is not said by this one's refusal.
+            Refusal::BadRequest { .. } if call.doubtful && call.is_numbered_write() => self.park(id),
             Refusal::SessionExpired => self.session_expired(id),
             Refusal::NoSpace | Refusal::TooLarge { .. } | Refusal::BadRequest { .. } => {
                 self.finish(id, Ending::NotDone(refusal));
@@ -638,38 +654,34 @@ impl Machine {
     }
 
     /// Turns to where the refusal points. `None`: ask there at once; otherwise after a pause.
-    fn redirect(&mut self, server: ServerId, refusal: &Refusal) -> Option<Duration> {
-        if let Refusal::NotLeader { leader: Some((_, address)) } = refusal {
-            let known = self.servers.iter().position(|server| server.address == Some(*address));
-            let at = known.unwrap_or_else(|| {
-                self.servers.push(Server::new(Some(*address)));
-                self.servers.len() - 1
-            });
-            if at != server.0 && !self.is_suspect(at) {
-                self.current = at;
-                // A leader that cannot be reached right now is not asked in a circle.
-                return matches!(self.servers.get(at)?.link, Link::Down { retry_at } if retry_at > Duration::ZERO)
-                    .then_some(NO_LEADER_PAUSE);
-            }
-        }
-        self.leave(server);
-        Some(NO_LEADER_PAUSE)
+    fn redirect(&mut self, now: Duration, server: ServerId, refusal: &Refusal) -> Option<Duration> {
+        let leader = match refusal {
+            Refusal::NotLeader { leader } => leader.map(|(_, address)| address),
+            Refusal::Busy
+            | Refusal::NoSpace
+            | Refusal::TooLarge { .. }
+            | Refusal::SessionExpired
+            | Refusal::SessionTableFull
+            | Refusal::BadRequest { .. }
+            | Refusal::Lost
+            | Refusal::Stopping => None,
+        };
+        self.servers.redirect(now, server, leader)
     }
 
     /// The session is gone. A write that never can have been executed goes into a new one, silently; one that may
     /// have been is told so.
     fn session_expired(&mut self, id: CallId) {
         let Some(call) = self.calls.get_mut(&id) else { return };
-        let What::Write { number, .. } = &mut call.what else {
-            return self.finish(id, Ending::NoAnswer);
-        };
-        if let Some(number) = number.take() {
-            self.session.expired(number.session);
-        }
-        if call.doubtful {
-            self.finish(id, Ending::Expired);
-        } else {
-            self.make_ready(id);
+        match &mut call.what {
+            What::Write { number, .. } => {
+                if let Some(number) = number.take() {
+                    self.session.ended(number.session);
+                }
+                if call.doubtful { self.finish(id, Ending::Expired) } else { self.make_ready(id) }
+            }
+            What::Close(_) => self.answered(id, Answer::Closed),
+            What::Read(_) | What::Stale(_) => self.finish(id, Ending::NotDone(Refusal::SessionExpired)),
         }
     }
 
@@ -680,11 +692,19 @@ impl Machine {
 
     /// Calls that have not ended.
     pub fn calls_under_way(&self) -> usize {
-        self.calls.values().filter(|call| !matches!(call.state, State::Parked)).count()
+        self.calls.len() - self.parked
     }
 }
 
 impl Call {
+    fn is_parked(&self) -> bool {
+        matches!(self.state, State::Parked)
+    }
+
+    fn is_numbered_write(&self) -> bool {
+        matches!(self.what, What::Write { number: Some(_), .. })
+    }
+
     fn waits(&self) -> bool {
         matches!(self.state, State::Ready | State::Blocked)
     }

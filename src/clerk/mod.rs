@@ -5,10 +5,13 @@
 
 pub(crate) mod door;
 pub mod machine;
+pub mod servers;
 pub mod session;
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod world;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -21,11 +24,11 @@ use raftmap_net::{ClientEndpoint, Identity, IdentityError, Role, TlsError, is_lo
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, oneshot};
 
-use self::door::{Door, Doors, Link};
-use self::machine::{CallId, Ending, Machine, Output, ServerId};
+use self::door::{Door, Doors, Handed, Link};
+use self::machine::{CallId, Ending, Machine, Output, ServerAddress, ServerId, Unsent};
 use crate::error::{Error, Result, chain};
-use crate::kv::{Command, KEY_BYTES_MAX, Limits, Page, Reply, Scan, VALUE_BYTES_MAX, Versioned};
-use crate::wire::client::{Answer, Query, Response};
+use crate::kv::{Command, KEY_BYTES_MAX, Limits, Page, Reply, Scan, VALUE_BYTES_MAX, Versioned, WINDOW_MIN};
+use crate::wire::client::{Answer, Query, Request, Response};
 
 /// How long a call may take where nothing else is said.
 pub const DEFAULT_DEADLINE: Duration = Duration::from_secs(5);
@@ -41,7 +44,7 @@ const WIDEST: Limits = Limits {
 
 /// Writes of one clerk that may be unresolved at once; more wait for their turn. The map's own window is at least as
 /// large.
-const WINDOW: u64 = 1_024;
+const WINDOW: u64 = WINDOW_MIN as u64;
 
 /// Calls on the replicated map.
 ///
@@ -66,9 +69,17 @@ struct Shared {
 struct State {
     machine: Machine,
     callers: HashMap<CallId, oneshot::Sender<Ending>>,
-    links: Vec<Option<Link>>,
+    links: Vec<Option<Standing>>,
+    next_generation: u64,
     /// When the timer task wakes.
     armed: Option<Duration>,
+}
+
+/// A connection, and which one it is: what is heard of an older one does not concern it.
+#[derive(Clone)]
+struct Standing {
+    link: Link,
+    generation: u64,
 }
 
 /// How a clerk shows who it is.
@@ -128,14 +139,15 @@ impl Clerk {
     /// See [`ConnectError`]: nothing was sent.
     pub fn connect(servers: &[SocketAddr], options: &ConnectOptions) -> Result<Self, ConnectError> {
         let endpoint = options.endpoint(servers)?;
-        Ok(Self::new(servers.iter().copied().map(Some).collect(), Doors::new(endpoint)))
+        let servers = servers.iter().copied().map(ServerAddress::Remote).collect();
+        Ok(Self::new(servers, Doors::new(endpoint)))
     }
 
     /// A clerk of these servers. The first call connects; `door` says with whose certificate.
-    pub(crate) fn new(servers: Vec<Option<SocketAddr>>, doors: Doors) -> Self {
+    pub(crate) fn new(servers: Vec<ServerAddress>, doors: Doors) -> Self {
         let links = servers.iter().map(|_| None).collect();
         let machine = Machine::new(servers, WINDOW);
-        let state = State { machine, callers: HashMap::new(), links, armed: None };
+        let state = State { machine, callers: HashMap::new(), links, next_generation: 0, armed: None };
         let timer = Arc::new(Notify::new());
         let started = Instant::now();
         let shared = Arc::new(Shared {
@@ -240,16 +252,20 @@ impl Clerk {
         }
     }
 
-    /// Gives this clerk's session back to the cluster. Later writes open a new one.
+    /// Gives this clerk's session back to the cluster, if it has one. Later writes open a new one; a [`Pending`] of
+    /// this one can then no longer be resolved.
     ///
     /// # Errors
-    /// No answer before the deadline: the session then goes when it expires.
+    /// No server did it before the deadline: the session then goes when it expires.
     pub async fn close(&self) -> Result<()> {
         let ending = self.call(|machine, now, deadline| machine.close_session(now, deadline)).await;
         match ending {
-            Ending::Done(_) | Ending::NoAnswer => Ok(()),
+            Ending::Done(_) => Ok(()),
             Ending::NotDone(refusal) => Err(Error::from(refusal)),
-            Ending::Unknown | Ending::Expired => Ok(()),
+            Ending::Unreached(why) => Err(Error::NotConnected { deadline: self.deadline, why }),
+            Ending::NoAnswer | Ending::WindowFull | Ending::Unknown | Ending::Expired => {
+                Err(Error::NoAnswer { deadline: self.deadline })
+            }
         }
     }
 
@@ -266,10 +282,15 @@ impl Clerk {
     async fn finish_write(&self, (id, ending): (CallId, oneshot::Receiver<Ending>)) -> Result<Written> {
         let guard = Forget { shared: &self.shared, id: Some(id) };
         match ending.await {
+            Ok(Ending::Done(Answer::Written { reply: Reply::OutsideLimits(limit), .. })) => {
+                Err(Error::TooLarge(limit.to_string()))
+            }
             Ok(Ending::Done(Answer::Written { index, reply })) => Ok(Written { index: index.0, reply }),
             Ok(Ending::Done(other)) => Err(unexpected(&other)),
             Ok(Ending::NotDone(refusal)) => Err(Error::from(refusal)),
             Ok(Ending::NoAnswer) => Err(Error::NoAnswer { deadline: self.deadline }),
+            Ok(Ending::Unreached(why)) => Err(Error::NotConnected { deadline: self.deadline, why }),
+            Ok(Ending::WindowFull) => Err(window_full()),
             Ok(Ending::Expired) => Err(Error::SessionExpired),
             Ok(Ending::Unknown) => {
                 guard.keep();
@@ -287,7 +308,8 @@ impl Clerk {
         match self.call(|machine, now, deadline| machine.read(now, deadline, query, stale)).await {
             Ending::Done(answer) => Ok(answer),
             Ending::NotDone(refusal) => Err(Error::from(refusal)),
-            Ending::NoAnswer | Ending::Unknown | Ending::Expired => {
+            Ending::Unreached(why) => Err(Error::NotConnected { deadline: self.deadline, why }),
+            Ending::NoAnswer | Ending::WindowFull | Ending::Unknown | Ending::Expired => {
                 Err(Error::NoAnswer { deadline: self.deadline })
             }
         }
@@ -305,7 +327,7 @@ impl Clerk {
     ) -> (CallId, oneshot::Receiver<Ending>) {
         let (sender, receiver) = oneshot::channel();
         let id = self.shared.act(|state, now| {
-            let id = begin(&mut state.machine, now, now + self.deadline);
+            let id = begin(&mut state.machine, now, now.saturating_add(self.deadline));
             state.callers.insert(id, sender);
             id
         });
@@ -329,24 +351,35 @@ pub struct Written {
 }
 
 impl Written {
+    /// The version that the key has by this write: of a put, an append, and a compare-and-put that matched. `None`
+    /// where nothing was stored: a version that did not match, a removal.
+    pub fn version(&self) -> Option<u64> {
+        match self.reply {
+            Reply::Put { version } | Reply::Append { version, .. } | Reply::Swapped { version } => {
+                Some(version)
+            }
+            Reply::Delete { .. } | Reply::Mismatch { .. } | Reply::OutsideLimits(_) => None,
+        }
+    }
+
     fn put(self) -> Result<u64> {
         match self.reply {
             Reply::Put { version } => Ok(version),
-            other => Err(refused(other)),
+            other => Err(another(&other)),
         }
     }
 
     fn append(self) -> Result<u64> {
         match self.reply {
             Reply::Append { version, .. } => Ok(version),
-            other => Err(refused(other)),
+            other => Err(another(&other)),
         }
     }
 
     fn delete(self) -> Result<bool> {
         match self.reply {
             Reply::Delete { existed } => Ok(existed),
-            other => Err(refused(other)),
+            other => Err(another(&other)),
         }
     }
 
@@ -354,16 +387,17 @@ impl Written {
         match self.reply {
             Reply::Swapped { version } => Ok(Compared::Swapped { version }),
             Reply::Mismatch { current } => Ok(Compared::Mismatch { current }),
-            other => Err(refused(other)),
+            other => Err(another(&other)),
         }
     }
 }
 
-fn refused(reply: Reply) -> Error {
-    match reply {
-        Reply::OutsideLimits(limit) => Error::TooLarge(limit.to_string()),
-        other => Error::Protocol(format!("the server answered another question: {other:?}")),
-    }
+fn another(reply: &Reply) -> Error {
+    Error::Protocol(format!("the server answered another question: {reply:?}"))
+}
+
+fn window_full() -> Error {
+    Error::Busy("unresolved writes fill the session's window; resolve or drop their Pending")
 }
 
 fn unexpected(answer: &Answer) -> Error {
@@ -383,6 +417,9 @@ fn copy(bytes: impl AsRef<[u8]>) -> Bytes {
 
 /// A write whose outcome is unknown. It keeps its number: asking again can never execute it twice. Dropping it gives
 /// the number up: the write has then been executed once or never.
+///
+/// A session has room for 1,024 numbers from its lowest unresolved one on. A `Pending` that is held while that many
+/// later writes go through makes further ones wait for it; at their deadline they end as [`Error::Busy`].
 #[derive(Debug)]
 pub struct Pending {
     clerk: Clerk,
@@ -400,7 +437,7 @@ impl Pending {
         let (sender, receiver) = oneshot::channel();
         self.clerk.shared.act(|state, now| {
             state.callers.insert(id, sender);
-            state.machine.resume(now, id, now + deadline);
+            state.machine.resume(now, id, now.saturating_add(deadline));
         });
         self.clerk.with_deadline(deadline).finish_write((id, receiver)).await
     }
@@ -449,29 +486,41 @@ impl Shared {
         if work.rearm {
             self.timer.notify_one();
         }
-        for (server, address) in work.connects {
-            self.connect(server, address);
+        for Connecting { server, address, generation } in work.connects {
+            self.connect(server, address, generation);
         }
         // Outside the lock: a node in this process may answer on the spot.
-        for (server, link, request) in work.sends {
-            if !link.is_some_and(|link| link.send(request)) {
-                self.act(|state, now| state.link_down(now, server));
+        for Sending { server, to, request } in work.sends {
+            let id = request.id;
+            let (handed, generation) = match to {
+                Some(Standing { link, generation }) => (link.send(request), Some(generation)),
+                None => (Handed::Gone, None),
+            };
+            match handed {
+                Handed::Sent => {}
+                Handed::Busy => self.act(|state, now| state.machine.unsent(now, id, Unsent::NoRoom)),
+                Handed::Gone => self.act(|state, now| {
+                    state.machine.unsent(now, id, Unsent::NoLink);
+                    state.link_lost(now, server, generation);
+                }),
             }
         }
     }
 
-    fn connect(self: &Arc<Self>, server: ServerId, address: SocketAddr) {
+    fn connect(self: &Arc<Self>, server: ServerId, address: SocketAddr, generation: u64) {
         let weak = Arc::downgrade(self);
         let doors = self.doors.clone();
         self.runtime.spawn(async move {
-            let events = LinkEvents { shared: weak.clone(), server };
+            let events = LinkEvents { shared: weak.clone(), server, generation };
             let link = doors.connect(address, events).await;
             let Some(shared) = weak.upgrade() else { return };
             match link {
-                Ok(link) => shared.act(|state, now| state.link_up(now, server, link)),
+                Ok(link) => {
+                    shared.act(|state, now| state.link_up(now, server, Standing { link, generation }))
+                }
                 Err(error) => {
                     tracing::debug!(%address, %error, "cannot connect");
-                    shared.act(|state, now| state.link_down(now, server));
+                    shared.act(|state, now| state.machine.connect_failed(now, server, error));
                 }
             }
         });
@@ -492,9 +541,21 @@ impl Shared {
 
 /// What came of an input, to be done without the lock.
 struct Work {
-    connects: Vec<(ServerId, SocketAddr)>,
-    sends: Vec<(ServerId, Option<Link>, crate::wire::client::Request)>,
+    connects: Vec<Connecting>,
+    sends: Vec<Sending>,
     rearm: bool,
+}
+
+struct Connecting {
+    server: ServerId,
+    address: SocketAddr,
+    generation: u64,
+}
+
+struct Sending {
+    server: ServerId,
+    to: Option<Standing>,
+    request: Request,
 }
 
 impl State {
@@ -503,11 +564,13 @@ impl State {
         for output in self.machine.outputs() {
             match output {
                 Output::Connect(server) => {
-                    work.connects.extend(self.machine.address(server).map(|address| (server, address)));
+                    let generation = self.draw_generation();
+                    let address = self.machine.address(server);
+                    work.connects.extend(address.map(|address| Connecting { server, address, generation }));
                 }
                 Output::Send(server, request) => {
-                    let link = self.links.get(server.0).cloned().flatten();
-                    work.sends.push((server, link, request));
+                    let to = self.links.get(server.0).cloned().flatten();
+                    work.sends.push(Sending { server, to, request });
                 }
                 Output::Finish(id, ending) => {
                     if let Some(caller) = self.callers.remove(&id) {
@@ -529,21 +592,28 @@ impl State {
         work
     }
 
-    fn link_up(&mut self, now: Duration, server: ServerId, link: Link) {
+    fn draw_generation(&mut self) -> u64 {
+        self.next_generation += 1;
+        self.next_generation
+    }
+
+    fn link_up(&mut self, now: Duration, server: ServerId, standing: Standing) {
         if self.links.len() <= server.0 {
             self.links.resize_with(server.0 + 1, || None);
         }
         if let Some(slot) = self.links.get_mut(server.0) {
-            *slot = Some(link);
+            *slot = Some(standing);
         }
         self.machine.link_up(now, server);
     }
 
-    fn link_down(&mut self, now: Duration, server: ServerId) {
-        if let Some(slot) = self.links.get_mut(server.0) {
+    /// The connection of this generation is gone, or there was none: nothing new if another stands by now.
+    fn link_lost(&mut self, now: Duration, server: ServerId, generation: Option<u64>) {
+        let Some(slot) = self.links.get_mut(server.0) else { return };
+        if slot.as_ref().map(|standing| standing.generation) == generation {
             *slot = None;
+            self.machine.link_down(now, server);
         }
-        self.machine.link_down(now, server);
     }
 }
 
@@ -552,6 +622,7 @@ impl State {
 pub(crate) struct LinkEvents {
     shared: Weak<Shared>,
     server: ServerId,
+    generation: u64,
 }
 
 impl LinkEvents {
@@ -565,7 +636,7 @@ impl LinkEvents {
     /// The connection ended.
     pub(crate) fn closed(&self) {
         if let Some(shared) = self.shared.upgrade() {
-            shared.act(|state, now| state.link_down(now, self.server));
+            shared.act(|state, now| state.link_lost(now, self.server, Some(self.generation)));
         }
     }
 }
@@ -573,9 +644,9 @@ impl LinkEvents {
 impl Clerk {
     /// Lends the clerk a node in this process, as its first server.
     pub(crate) fn attach(&self, door: impl FnOnce(LinkEvents) -> Arc<dyn Door>) {
-        let events = LinkEvents { shared: Arc::downgrade(&self.shared), server: ServerId(0) };
-        let door = door(events);
-        self.shared.act(|state, now| state.link_up(now, ServerId(0), Link::Local(door)));
+        let (shared, server, generation) = (Arc::downgrade(&self.shared), ServerId(0), 0);
+        let link = Link::Local(door(LinkEvents { shared, server, generation }));
+        self.shared.act(|state, now| state.link_up(now, server, Standing { link, generation }));
     }
 }
 

@@ -43,15 +43,10 @@ impl Session {
         *self = Self { id: Some(id), ..Self::new(self.window) };
     }
 
-    /// Given back.
-    pub fn end(&mut self) {
-        *self = Self::new(self.window);
-    }
-
-    /// This session is no more, if it is the open one.
-    pub fn expired(&mut self, id: SessionId) {
+    /// This session has expired or was given back. Another one that is open by now stays open.
+    pub fn ended(&mut self, id: SessionId) {
         if self.id == Some(id) {
-            self.end();
+            *self = Self::new(self.window);
         }
     }
 

@@ -1,22 +1,30 @@
 //! The clerk's machine against scripted servers: what it sends, where, under which number, and how each call ends.
 
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use bytes::Bytes;
 use raftmap_storage::types::{Index, NodeId};
 
-use super::machine::{CallId, Ending, Machine, Output, ServerId};
+use super::machine::{CallId, Ending, Machine, Output, ServerAddress, ServerId, Unsent};
 use crate::kv::{Command, Reply, SessionId};
 use crate::wire::client::{Answer, Ask, Query, Refusal, Request, Response};
 
 const A: ServerId = ServerId(0);
 const B: ServerId = ServerId(1);
+/// The node of this process, that others know by address 1.
+const LOCAL: ServerAddress =
+    ServerAddress::Local { alias: Some(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 1)) };
 
 fn ms(millis: u64) -> Duration {
     Duration::from_millis(millis)
 }
 
-fn address(port: u16) -> std::net::SocketAddr {
+fn remote(port: u16) -> ServerAddress {
+    ServerAddress::Remote(address(port))
+}
+
+fn address(port: u16) -> SocketAddr {
     ([127, 0, 0, 1], port).into()
 }
 
@@ -26,7 +34,7 @@ fn put(value: &str) -> Command {
 
 /// Three servers; the first is connected and has opened session 7.
 fn connected() -> Machine {
-    let mut machine = Machine::new(vec![Some(address(1)), Some(address(2)), Some(address(3))], 4);
+    let mut machine = Machine::new(vec![remote(1), remote(2), remote(3)], 4);
     let call = machine.write(ms(0), ms(1_000), put("first"));
     assert_eq!(machine.outputs(), vec![Output::Connect(A)]);
     machine.link_up(ms(1), A);
@@ -168,7 +176,7 @@ fn a_slow_leader_that_answers_others_is_given_time() {
 
 #[test]
 fn a_deadline_before_anything_was_sent_is_definite() {
-    let mut machine = Machine::new(vec![Some(address(1))], 4);
+    let mut machine = Machine::new(vec![remote(1)], 4);
     let call = machine.write(ms(0), ms(100), put("x"));
     machine.outputs();
     machine.link_down(ms(50), A);
@@ -302,7 +310,7 @@ fn forgetting_a_call_gives_its_number_up() {
 
 #[test]
 fn reads_need_no_session_and_follow_the_leader() {
-    let mut machine = Machine::new(vec![None, Some(address(2))], 4);
+    let mut machine = Machine::new(vec![LOCAL, remote(2)], 4);
     let call = machine.read(ms(0), ms(1_000), Query::Len, false);
     let request = sent(&mut machine, A);
     assert_eq!(request.body, Ask::Read(Query::Len));
@@ -319,7 +327,7 @@ fn reads_need_no_session_and_follow_the_leader() {
 
 #[test]
 fn calls_under_way_are_bounded() {
-    let mut machine = Machine::new(vec![Some(address(1))], 4);
+    let mut machine = Machine::new(vec![remote(1)], 4);
     for _ in 0..65_536 {
         machine.read(ms(0), ms(1_000), Query::Len, false);
     }
@@ -330,7 +338,7 @@ fn calls_under_way_are_bounded() {
 
 #[test]
 fn connecting_is_staggered() {
-    let mut machine = Machine::new(vec![Some(address(1)), Some(address(2)), Some(address(3))], 4);
+    let mut machine = Machine::new(vec![remote(1), remote(2), remote(3)], 4);
     machine.read(ms(0), ms(1_000), Query::Len, false);
     assert_eq!(machine.outputs(), vec![Output::Connect(A)]);
     machine.tick(ms(99));
@@ -359,4 +367,180 @@ fn every_call_ends_by_its_deadline() {
     }
     assert!(calls.iter().all(|call| ended.contains(call)));
     assert!(now < ms(1_000), "the last deadline was 89 ms, woke until {now:?}");
+}
+
+#[test]
+fn a_request_that_found_no_room_is_sent_later_and_casts_no_doubt() {
+    let mut machine = connected();
+    let call = machine.write(ms(10), ms(100), put("x"));
+    let first = sent(&mut machine, A);
+    machine.unsent(ms(10), first.id, Unsent::NoRoom);
+    assert!(machine.outputs().is_empty(), "the connection is given time");
+    machine.tick(ms(15));
+    let again = sent(&mut machine, A);
+    assert_eq!(number(&again), number(&first));
+    machine.unsent(ms(15), again.id, Unsent::NoRoom);
+    machine.tick(ms(16));
+    assert!(machine.outputs().is_empty(), "each pause is longer");
+    machine.tick(ms(100));
+    assert_eq!(ended(&mut machine, call), Ending::NotDone(Refusal::Busy));
+}
+
+#[test]
+fn a_request_that_found_no_connection_casts_no_doubt() {
+    let mut machine = connected();
+    let call = machine.write(ms(10), ms(100), put("x"));
+    let first = sent(&mut machine, A);
+    machine.unsent(ms(10), first.id, Unsent::NoLink);
+    machine.link_down(ms(10), A);
+    machine.tick(ms(100));
+    assert_eq!(ended(&mut machine, call), Ending::NoAnswer);
+}
+
+#[test]
+fn a_slow_answer_to_an_opening_is_taken_and_a_second_session_given_back() {
+    let mut machine = Machine::new(vec![remote(1)], 4);
+    machine.write(ms(0), ms(20_000), put("first"));
+    machine.outputs();
+    machine.link_up(ms(1), A);
+    let first = sent(&mut machine, A);
+    machine.tick(ms(301));
+    let second = sent(&mut machine, A);
+    assert_eq!((&first.body, &second.body), (&Ask::Open, &Ask::Open));
+    respond(&mut machine, 401, A, first.id, Ok(Answer::Opened { session: SessionId(7) }));
+    assert_eq!(number(&sent(&mut machine, A)), (7, 1, 1));
+    respond(&mut machine, 402, A, second.id, Ok(Answer::Opened { session: SessionId(8) }));
+    assert_eq!(sent(&mut machine, A).body, Ask::Close { session: SessionId(8) });
+}
+
+#[test]
+fn a_leader_that_answers_others_is_given_time_to_open() {
+    let mut machine = Machine::new(vec![remote(1), remote(2)], 4);
+    machine.write(ms(0), ms(20_000), put("first"));
+    machine.read(ms(0), ms(20_000), Query::Len, false);
+    machine.outputs();
+    machine.link_up(ms(1), A);
+    let requests = machine.outputs();
+    let [Output::Send(A, read), Output::Send(A, open)] = requests.as_slice() else { panic!("{requests:?}") };
+    assert_eq!(open.body, Ask::Open);
+    respond(&mut machine, 250, A, read.id, Ok(Answer::Len { index: Index(1), pairs: 3 }));
+    machine.outputs();
+    machine.tick(ms(301));
+    assert!(machine.outputs().is_empty(), "A has answered within the last 300 ms");
+    assert_eq!(machine.wake_at(), Some(ms(550)));
+    machine.tick(ms(550));
+    assert_eq!(machine.outputs(), vec![Output::Connect(B)]);
+}
+
+#[test]
+fn no_space_for_a_session_is_told_at_once() {
+    let mut machine = Machine::new(vec![remote(1)], 4);
+    let call = machine.write(ms(0), ms(20_000), put("first"));
+    machine.outputs();
+    machine.link_up(ms(1), A);
+    let open = sent(&mut machine, A);
+    respond(&mut machine, 2, A, open.id, Err(Refusal::NoSpace));
+    assert_eq!(ended(&mut machine, call), Ending::NotDone(Refusal::NoSpace));
+}
+
+#[test]
+fn a_redirect_to_the_own_node_stays_in_the_process() {
+    let mut machine = Machine::new(vec![LOCAL, remote(2)], 4);
+    machine.link_up(ms(0), B);
+    machine.read(ms(0), ms(1_000), Query::Len, false);
+    let request = sent(&mut machine, A);
+    let leader = Some((NodeId(2), address(2)));
+    respond(&mut machine, 1, A, request.id, Err(Refusal::NotLeader { leader }));
+    let request = sent(&mut machine, B);
+    let leader = Some((NodeId(1), address(1)));
+    respond(&mut machine, 2, B, request.id, Err(Refusal::NotLeader { leader }));
+    sent(&mut machine, A);
+}
+
+#[test]
+fn a_stale_read_asks_the_own_node_whoever_leads() {
+    let mut machine = Machine::new(vec![LOCAL, remote(2)], 4);
+    machine.link_up(ms(0), B);
+    machine.read(ms(0), ms(1_000), Query::Len, false);
+    let request = sent(&mut machine, A);
+    let leader = Some((NodeId(2), address(2)));
+    respond(&mut machine, 1, A, request.id, Err(Refusal::NotLeader { leader }));
+    sent(&mut machine, B);
+    machine.read(ms(3), ms(2_000), Query::Len, true);
+    assert_eq!(sent(&mut machine, A).body, Ask::Stale(Query::Len));
+    // One that does not answer is not asked twice.
+    machine.link_up(ms(4), B);
+    machine.tick(ms(304));
+    let outputs = machine.outputs();
+    assert!(outputs.iter().all(|output| matches!(output, Output::Send(B, _))), "{outputs:?}");
+}
+
+#[test]
+fn unresolved_writes_that_fill_the_window_are_named() {
+    let mut machine = connected();
+    let held = machine.write(ms(10), ms(20), put("x"));
+    machine.outputs();
+    machine.tick(ms(20));
+    assert_eq!(ended(&mut machine, held), Ending::Unknown);
+    for at in 30..33 {
+        machine.write(ms(at), ms(1_000), put("y"));
+        let request = sent(&mut machine, A);
+        done(&mut machine, at, A, request.id);
+        machine.outputs();
+    }
+    let blocked = machine.write(ms(40), ms(500), put("z"));
+    assert!(machine.outputs().is_empty(), "four numbers from the held one on are drawn");
+    machine.tick(ms(500));
+    assert_eq!(ended(&mut machine, blocked), Ending::WindowFull);
+    machine.forget(ms(501), held);
+    machine.write(ms(502), ms(1_000), put("z"));
+    sent(&mut machine, A);
+}
+
+#[test]
+fn a_bad_request_after_a_doubtful_attempt_is_not_definite() {
+    let mut machine = connected();
+    let call = machine.write(ms(10), ms(400), put("x"));
+    let first = sent(&mut machine, A);
+    respond(&mut machine, 20, A, first.id, Err(Refusal::Lost));
+    machine.link_up(ms(21), B);
+    machine.tick(ms(100));
+    let second = sent(&mut machine, B);
+    respond(&mut machine, 101, B, second.id, Err(Refusal::BadRequest { what: "acknowledged".into() }));
+    assert_eq!(ended(&mut machine, call), Ending::Unknown);
+}
+
+#[test]
+fn a_session_given_back_late_does_not_end_the_next_one() {
+    let mut machine = connected();
+    machine.close_session(ms(10), ms(1_000));
+    let close = sent(&mut machine, A);
+    assert_eq!(close.body, Ask::Close { session: SessionId(7) });
+    machine.write(ms(11), ms(1_000), put("x"));
+    let write = sent(&mut machine, A);
+    respond(&mut machine, 12, A, write.id, Err(Refusal::SessionExpired));
+    let open = sent(&mut machine, A);
+    respond(&mut machine, 13, A, open.id, Ok(Answer::Opened { session: SessionId(8) }));
+    sent(&mut machine, A);
+    respond(&mut machine, 14, A, close.id, Ok(Answer::Closed));
+    assert_eq!(machine.session(), Some(SessionId(8)));
+}
+
+#[test]
+fn who_could_not_connect_is_told_why() {
+    let mut machine = Machine::new(vec![remote(1)], 4);
+    let call = machine.read(ms(0), ms(100), Query::Len, false);
+    machine.outputs();
+    machine.connect_failed(ms(5), A, "unknown authority".into());
+    machine.tick(ms(100));
+    assert_eq!(ended(&mut machine, call), Ending::Unreached("unknown authority".into()));
+}
+
+#[test]
+fn deadlines_beyond_all_time_are_deadlines() {
+    let mut machine = connected();
+    let call = machine.write(ms(10), Duration::MAX, put("x"));
+    let request = sent(&mut machine, A);
+    done(&mut machine, 20, A, request.id);
+    assert_eq!(ended(&mut machine, call), Ending::Done(written()));
 }

@@ -210,6 +210,7 @@ impl Get {
 
 /// Remove a key; exit code 1 where it was absent already.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Example: raftmap delete color")]
 pub(crate) struct Delete {
     /// The key
     key: OsString,

@@ -1,8 +1,9 @@
 //! `raftmap cert`: a cluster's authority, and the identities that it signs.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-use raftmap::net::identity;
+use raftmap::net::identity::{self, IdentityError};
 use serde_json::json;
 
 use super::exit::{Exit, Failure, Outcome, chain};
@@ -68,8 +69,21 @@ pub(crate) fn run(command: Command, style: Style) -> Outcome {
     }
 }
 
-fn refused(error: identity::IdentityError) -> Failure {
-    Failure::not_done(chain(&error))
+/// A name that cannot be one and a directory that is not there are wrong arguments; the rest is in the files.
+fn refused(error: IdentityError) -> Failure {
+    let words = chain(&error);
+    match error {
+        IdentityError::ClientName { .. } | IdentityError::NodeId => Failure::usage(words),
+        IdentityError::Io { source, .. } if source.kind() == ErrorKind::NotFound => Failure::usage(words),
+        IdentityError::Io { .. }
+        | IdentityError::Exists { .. }
+        | IdentityError::Permissions { .. }
+        | IdentityError::Owner { .. }
+        | IdentityError::Malformed { .. }
+        | IdentityError::WrongRole { .. }
+        | IdentityError::Needed { .. }
+        | IdentityError::Make(_) => Failure::not_done(words),
+    }
 }
 
 fn told(style: Style, made: &str, dir: &Path) -> Outcome {

@@ -3,7 +3,7 @@
 use std::io;
 use std::process::ExitCode;
 
-use serde_json::json;
+use serde_json::{Map, Value};
 
 use super::output::{self, Style};
 
@@ -38,12 +38,19 @@ pub(crate) type Outcome = Result<Exit, Failure>;
 pub(crate) struct Failure {
     exit: Exit,
     words: String,
+    /// Fields of its own that the object has besides.
+    details: Map<String, Value>,
 }
 
 impl Failure {
     /// With a code of its own.
     pub(crate) fn new(exit: Exit, words: impl ToString) -> Self {
-        Self { exit, words: words.to_string() }
+        Self { exit, words: words.to_string(), details: Map::new() }
+    }
+
+    /// The same, with more in its object.
+    pub(crate) fn with_details(self, details: Map<String, Value>) -> Self {
+        Self { details, ..self }
     }
 
     /// What was asked for cannot be asked for.
@@ -60,9 +67,11 @@ impl Failure {
     pub(crate) fn print(self, style: Style) -> Exit {
         output::note(&format!("raftmap: {}", self.words));
         if style == Style::Json {
-            let object = json!({ "error": self.words, "exit_code": self.exit as u8 });
+            let mut object = self.details;
+            object.insert("error".into(), self.words.into());
+            object.insert("exit_code".into(), (self.exit as u8).into());
             // The exit code still tells, where nobody reads any more.
-            let _gone = output::line(&object.to_string());
+            let _gone = output::line(&Value::from(object).to_string());
         }
         self.exit
     }
@@ -70,12 +79,18 @@ impl Failure {
 
 impl From<raftmap::Error> for Failure {
     fn from(error: raftmap::Error) -> Self {
-        let exit = match error {
-            raftmap::Error::Unknown(_) | raftmap::Error::SessionExpired => Exit::Unknown,
+        match error {
+            // Its number ends with this process: who types has only the data to ask.
+            raftmap::Error::Unknown(_) => Self::new(
+                Exit::Unknown,
+                "the outcome is unknown: the write was sent, and no answer came in time; read the key to see \
+                 whether it happened, now or a little later, before writing again",
+            ),
+            raftmap::Error::SessionExpired => Self::new(Exit::Unknown, chain(&error)),
+            raftmap::Error::Connect(error) => Self::usage(chain(&error)),
             // Every other one means that it was not done; that is the promise of the type.
-            _ => Exit::NotDone,
-        };
-        Self::new(exit, chain(&error))
+            _ => Self::not_done(chain(&error)),
+        }
     }
 }
 
@@ -88,17 +103,17 @@ impl From<io::Error> for Failure {
 
 /// An error with its causes, in one line.
 pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut words = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let more = error.to_string();
-        // Some messages hold their cause already.
-        if !words.ends_with(&more) {
-            words = format!("{words}: {more}");
-        }
-        cause = error.source();
+    let words = error.to_string();
+    let Some(cause) = error.source() else { return words };
+    let causes = chain(cause);
+    // Some messages hold their causes already: all of them, or the first one.
+    if words.ends_with(&causes) {
+        return words;
     }
-    words
+    match words.strip_suffix(&cause.to_string()) {
+        Some(stem) => format!("{stem}{causes}"),
+        None => format!("{words}: {causes}"),
+    }
 }
 
 #[cfg(test)]
@@ -109,6 +124,26 @@ mod tests {
     fn codes_are_what_the_help_says() {
         let codes = [Exit::Done, Exit::No, Exit::Usage, Exit::Unknown, Exit::NotDone, Exit::Storage];
         assert_eq!(codes.map(|exit| exit as u8), [0, 1, 2, 3, 4, 5]);
+    }
+
+    #[derive(Debug, thiserror::Error)]
+    enum Nested {
+        #[error("deep")]
+        Deep,
+        #[error("middle")]
+        Middle(#[source] Box<Nested>),
+        #[error("holds one: {0}")]
+        HoldsOne(#[source] Box<Nested>),
+        #[error("holds all: {}", chain(.0))]
+        HoldsAll(#[source] Box<Nested>),
+    }
+
+    #[test]
+    fn each_cause_is_said_once() {
+        let middle = || Box::new(Nested::Middle(Box::new(Nested::Deep)));
+        assert_eq!(chain(&*middle()), "middle: deep");
+        assert_eq!(chain(&Nested::HoldsOne(middle())), "holds one: middle: deep");
+        assert_eq!(chain(&Nested::HoldsAll(middle())), "holds all: middle: deep");
     }
 
     #[test]

@@ -4,8 +4,8 @@ use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use raftmap::storage::os::OsFs;
-use raftmap::storage::{self, DumpLine, Finding, OpenError, Part, Summary};
-use serde_json::{Value, json};
+use raftmap::storage::{self, Damage, DumpLine, Finding, OpenError, Part, Summary};
+use serde_json::{Map, Value, json};
 
 use super::exit::{Exit, Failure, Outcome};
 use super::output::Style;
@@ -52,8 +52,9 @@ fn verify(dir: &Path, style: Style) -> Outcome {
 
 /// Damage is what was looked for; everything else keeps from looking.
 fn refused(error: OpenError) -> Failure {
+    let words = super::exit::chain(&error);
     let exit = match error {
-        OpenError::Damaged(_) => Exit::No,
+        OpenError::Damaged(damage) => return Failure::new(Exit::No, words).with_details(details(&damage)),
         OpenError::InUse { .. }
         | OpenError::WrongIdentity { .. }
         | OpenError::Version { .. }
@@ -62,7 +63,20 @@ fn refused(error: OpenError) -> Failure {
         | OpenError::Options { .. }
         | OpenError::Io { .. } => Exit::Storage,
     };
-    Failure::new(exit, super::exit::chain(&error))
+    Failure::new(exit, words)
+}
+
+/// Where the damage is; `null` for an entry that can no longer be told.
+fn details(damage: &Damage) -> Map<String, Value> {
+    let fields = [
+        ("sound", false.into()),
+        ("path", json!(damage.path)),
+        ("offset", damage.offset.into()),
+        ("index", json!(damage.entry.map(|entry| entry.index.0))),
+        ("term", json!(damage.entry.map(|entry| entry.term.0))),
+        ("what", damage.what.as_str().into()),
+    ];
+    fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
 }
 
 fn describe(finding: &Finding) -> (&Path, &'static str) {

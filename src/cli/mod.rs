@@ -94,13 +94,21 @@ enum Command {
     Demo(demo::Args),
 }
 
+/// Half the processors serve the network: each node has a replica's and a log writer's thread besides, and threads that
+/// pass one request from hand to hand cost more than they carry. At least one, at most eight.
+fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    let threads =
+        std::thread::available_parallelism().map_or(1, |processors| (processors.get() / 2).clamp(1, 8));
+    tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build()
+}
+
 /// Parses the command line, carries the command out, and gives the exit code.
 pub(crate) fn main() -> ExitCode {
     // clap prints its own errors and ends with code 2.
     let cli = Cli::parse();
     start_log(&cli.command);
     let style = if cli.json { Style::Json } else { Style::Human };
-    let outcome = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let outcome = match runtime() {
         Ok(runtime) => {
             let outcome = runtime.block_on(dispatch(cli.command, style));
             runtime.shutdown_timeout(LINGER);

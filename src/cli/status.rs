@@ -14,7 +14,9 @@ const HELP: &str = "\
 One row a server; a server that does not answer has a row that says so. `trails` is how many entries are on the
 leader's log and not yet on this node's disk.
 
-Exit codes: 0 at least one server answered, 4 none did.";
+Exit codes: 0 at least one server answered, 2 there is no identity to show them, 4 none did.
+
+Example: raftmap status --servers 127.0.0.1:7001,127.0.0.1:7002,127.0.0.1:7003";
 
 /// Show how the nodes are.
 #[derive(Debug, clap::Args)]
@@ -32,6 +34,8 @@ struct Row {
 
 /// Asks all servers at once and prints what they say.
 pub(crate) async fn run(args: Args, style: Style) -> Outcome {
+    // Without a usable identity nobody is asked, and no server is to blame.
+    args.cluster.connect()?;
     let options = args.cluster.options();
     let mut asked = Vec::new();
     for address in args.cluster.servers {

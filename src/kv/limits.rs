@@ -13,6 +13,9 @@ pub const KEY_BYTES_MAX: u32 = 64 * 1024;
 /// its answer before its client takes the server for dead; both would have to grow with it.
 pub const VALUE_BYTES_MAX: u32 = 1024 * 1024;
 
+/// The least window that any cluster may have: a clerk may have as many writes under way.
+pub const WINDOW_MIN: u32 = 1_024;
+
 /// Bytes that a [`Proposal`](super::Proposal) takes beyond its key and its value, at most.
 const PROPOSAL_OVERHEAD: usize = 96;
 /// Bytes that a pair of a page takes beyond its key and its value, at most: two lengths and a version.
@@ -32,7 +35,7 @@ pub struct Limits {
     pub sessions: u32,
     /// Milliseconds of log time after which a session that was not used expires, at least 1. Default one hour.
     pub session_ttl_ms: u64,
-    /// Requests of one session in flight, 1 to 16,384: a sequence is below `acked_below + window`. Each reply that its
+    /// Requests of one session in flight, 1,024 (so many a clerk has) to 16,384: a sequence is below `acked_below + window`. Each reply that its
     /// client has not acknowledged costs 40 to 80 bytes of memory; `sessions * window` bounds their number. Default
     /// 1,024.
     pub window: u32,
@@ -56,16 +59,28 @@ impl Limits {
     /// # Errors
     /// [`LimitsError`] names the first one that is not, and its range.
     pub fn validate(&self) -> Result<(), LimitsError> {
+        self.check_from(WINDOW_MIN)
+    }
+
+    /// Whether a map can work by these limits. Clerks ask for more; that is [`validate`](Self::validate)'s matter.
+    ///
+    /// # Errors
+    /// [`LimitsError`] names the first one that is not in its range.
+    pub(super) fn check_workable(&self) -> Result<(), LimitsError> {
+        self.check_from(1)
+    }
+
+    fn check_from(&self, window_min: u32) -> Result<(), LimitsError> {
         let ranges = [
-            ("key_bytes", u64::from(self.key_bytes), u64::from(KEY_BYTES_MAX)),
-            ("value_bytes", u64::from(self.value_bytes), u64::from(VALUE_BYTES_MAX)),
-            ("sessions", u64::from(self.sessions), 1024 * 1024),
-            ("session_ttl_ms", self.session_ttl_ms, u64::MAX),
-            ("window", u64::from(self.window), 16 * 1024),
+            ("key_bytes", u64::from(self.key_bytes), 1, u64::from(KEY_BYTES_MAX)),
+            ("value_bytes", u64::from(self.value_bytes), 1, u64::from(VALUE_BYTES_MAX)),
+            ("sessions", u64::from(self.sessions), 1, 1024 * 1024),
+            ("session_ttl_ms", self.session_ttl_ms, 1, u64::MAX),
+            ("window", u64::from(self.window), u64::from(window_min), 16 * 1024),
         ];
-        for (limit, found, max) in ranges {
-            if found == 0 || found > max {
-                return Err(LimitsError { limit, found, max });
+        for (limit, found, min, max) in ranges {
+            if found < min || found > max {
+                return Err(LimitsError { limit, found, min, max });
             }
         }
         Ok(())
@@ -127,12 +142,14 @@ impl Limits {
 
 /// A limit out of its range: the configuration is wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-#[error("limit {limit} is {found}, choose one from 1 to {max}")]
+#[error("limit {limit} is {found}, choose one from {min} to {max}")]
 pub struct LimitsError {
     /// The field's name.
     pub limit: &'static str,
     /// What it is.
     pub found: u64,
+    /// What it must be at least.
+    pub min: u64,
     /// What it may be at most.
     pub max: u64,
 }

@@ -32,7 +32,7 @@ mod tests;
 
 pub use self::command::{Command, LogTime, Outcome, Owner, Proposal, Refusal, Reply, Request, SessionId};
 pub use self::image::{Chunks, Image};
-pub use self::limits::{KEY_BYTES_MAX, LimitError, Limits, LimitsError, VALUE_BYTES_MAX};
+pub use self::limits::{KEY_BYTES_MAX, LimitError, Limits, LimitsError, VALUE_BYTES_MAX, WINDOW_MIN};
 pub use self::machine::StateMachine;
 pub use self::pairs::Versioned;
 pub use self::restore::{Restore, RestoreError};

@@ -207,7 +207,7 @@ impl Restore {
 
     fn head(&mut self, bytes: &[u8]) -> Result<(), RestoreError> {
         let head = Head::take(Body(bytes)).ok_or_else(|| self.damaged("head of another length"))?;
-        self.check(head.limits.validate().is_ok(), "limits out of range")?;
+        self.check(head.limits.check_workable().is_ok(), "limits out of range")?;
         self.check(head.sessions <= u64::from(head.limits.sessions), "more sessions than the limits allow")?;
         // Every pair and every session was made by an entry of its own.
         let made = head.pairs.saturating_add(head.sessions);

@@ -8,8 +8,10 @@ use super::fault::Fault;
 use super::inbox::Inbox;
 use super::replica::{Host, Input, Replica};
 use crate::config::TICK;
+use crate::wire::client::{Refusal, Response};
 
-/// Runs until the inbox is closed, a crash is asked for, or the replica cannot go on.
+/// Runs until the inbox is closed, a crash is asked for, or the replica cannot go on. Unless it was a crash, everyone who
+/// waits has been answered then.
 pub fn run(
     mut replica: Replica,
     inbox: &Inbox,
@@ -17,6 +19,23 @@ pub fn run(
     host: &mut impl Host,
 ) -> Result<(), Fault> {
     let started = Instant::now();
+    let result = work(&mut replica, started, inbox, crashed, host);
+    if !crashed.load(Ordering::Acquire) {
+        inbox.close();
+        let unread = inbox.drain(Duration::ZERO).unwrap_or_default();
+        unread.into_iter().for_each(|input| refuse(input, host));
+        replica.step(started.elapsed(), Input::Stop, host);
+    }
+    result
+}
+
+fn work(
+    replica: &mut Replica,
+    started: Instant,
+    inbox: &Inbox,
+    crashed: &AtomicBool,
+    host: &mut impl Host,
+) -> Result<(), Fault> {
     let mut next_tick = TICK;
     loop {
         let wait = next_tick.saturating_sub(started.elapsed());
@@ -24,10 +43,7 @@ pub fn run(
         if crashed.load(Ordering::Acquire) {
             return Ok(());
         }
-        let Some(inputs) = inputs else {
-            replica.step(started.elapsed(), Input::Stop, host);
-            return Ok(());
-        };
+        let Some(inputs) = inputs else { return Ok(()) };
         let now = started.elapsed();
         // What has arrived comes before the tick: after a pause a leader's words are heard before patience runs out.
         for input in inputs {
@@ -38,6 +54,13 @@ pub fn run(
             next_tick = after(next_tick, now);
         }
         replica.advance(now, host)?;
+    }
+}
+
+/// Came too late to be heard.
+fn refuse(input: Input, host: &mut impl Host) {
+    if let Input::Client { client, request, .. } = input {
+        host.reply(client, Response { id: request.id, body: Err(Refusal::Stopping) });
     }
 }
 

@@ -8,13 +8,14 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 
 use raftmap_net::Peers;
+use raftmap_storage::DirGuard;
 use raftmap_storage::fs::Fs;
 use raftmap_storage::snapshot::{Header, Reader, SnapshotError, Writer};
 use raftmap_storage::types::{ClusterId, Membership, SnapshotId};
 
 use super::clients::Clients;
 use super::driver::CloseOnDrop;
-use super::fault::chain;
+use super::fault::{Fault, chain};
 use super::inbox::{Inbox, Lane};
 use super::links::{self, Sending};
 use super::replica::{ClientId, Input};
@@ -35,6 +36,8 @@ pub enum Task {
     },
     /// Send a snapshot to a member.
     Send(Sending),
+    /// Let go of a map.
+    Discard(StateMachine),
     /// Hash an image and answer the client.
     Digest {
         /// Where the answer goes.
@@ -62,6 +65,8 @@ pub struct Jobs<F: Fs> {
     pub clients: Arc<Clients>,
     /// How many of them wait.
     pub digests: Arc<AtomicUsize>,
+    /// Nobody else opens the directory while a snapshot is being written.
+    pub guard: DirGuard<F>,
 }
 
 impl<F: Fs> Jobs<F> {
@@ -79,13 +84,17 @@ impl<F: Fs> Jobs<F> {
         while let Ok(task) = tasks.recv() {
             match task {
                 Task::Write { image, membership } => {
-                    let result = write(&self.fs, &self.dir, self.cluster, &image, membership);
-                    let result = result.map_err(|error| chain(&error));
-                    let _stopping = self.inbox.push(Lane::Own, Input::SnapshotWritten(result));
+                    let input = match write(&self.fs, &self.dir, self.cluster, &image, membership) {
+                        Ok(snapshot) => Input::SnapshotWritten(Ok(snapshot)),
+                        Err(error) if error.is_final() => Input::Fault(Fault::Log(chain(&error))),
+                        Err(error) => Input::SnapshotWritten(Err(chain(&error))),
+                    };
+                    let _stopping = self.inbox.push(Lane::Own, input);
                 }
                 Task::Send(sending) => {
                     links::send_snapshot(&self.fs, &self.dir, &self.peers, &self.inbox, sending);
                 }
+                Task::Discard(map) => drop(map),
                 Task::Digest { client, id, image } => {
                     self.digests.fetch_sub(1, Ordering::Relaxed);
                     let answer = Answer::Digest { applied: image.applied().index, digest: image.digest() };
@@ -118,8 +127,13 @@ pub fn write<F: Fs>(
 /// Reads a published snapshot into a map.
 ///
 /// # Errors
-/// The file is damaged, or its content was written by another version.
-pub fn load<F: Fs>(fs: &F, dir: &Path, snapshot: &SnapshotId) -> Result<(Header, StateMachine), String> {
+/// The file is damaged, its content was written by another version, or it is not what its name and header say.
+pub fn load<F: Fs>(
+    fs: &F,
+    dir: &Path,
+    snapshot: &SnapshotId,
+    cluster: ClusterId,
+) -> Result<(Header, StateMachine), String> {
     let reader = Reader::open(fs, dir, snapshot).map_err(|error| chain(&error))?;
     let mut restore = Restore::new();
     for slice in reader.content() {
@@ -127,5 +141,12 @@ pub fn load<F: Fs>(fs: &F, dir: &Path, snapshot: &SnapshotId) -> Result<(Header,
         restore.feed(&slice).map_err(|error| chain(&error))?;
     }
     let map = restore.finish().map_err(|error| chain(&error))?;
-    Ok((reader.header().clone(), map))
+    let header = reader.header().clone();
+    if header.cluster != cluster {
+        return Err(format!("it is of cluster {}, this node is of {cluster}", header.cluster));
+    }
+    if map.applied() != snapshot.position {
+        return Err(format!("it is named {} and holds {}", snapshot.position, map.applied()));
+    }
+    Ok((header, map))
 }

@@ -7,11 +7,12 @@ use bytes::Bytes;
 use raftmap_net::{
     Class, Event, PeerHandler, Peers, SnapshotAccept, SnapshotOffer, SnapshotReport, SnapshotWriter,
 };
+use raftmap_storage::DirGuard;
 use raftmap_storage::fs::Fs;
-use raftmap_storage::snapshot::{Reader, Receiver};
-use raftmap_storage::types::{Membership, NodeId, SnapshotId, Term};
+use raftmap_storage::snapshot::{Reader, Receiver, SnapshotError};
+use raftmap_storage::types::{ClusterId, Membership, NodeId, SnapshotId, Term};
 
-use super::fault::chain;
+use super::fault::{Fault, chain};
 use super::inbox::{Inbox, Lane};
 use super::jobs;
 use super::replica::{Arrived, Input};
@@ -35,6 +36,8 @@ pub struct Ears<F: Fs> {
     pub dir: PathBuf,
     /// A snapshot whose transfer broke off: another one of the same digest goes on where it stopped.
     pub partial: Arc<Mutex<Option<Receiver<F>>>>,
+    /// The directory's lock.
+    pub guard: DirGuard<F>,
 }
 
 impl<F: Fs> PeerHandler for Ears<F> {
@@ -83,6 +86,8 @@ impl<F: Fs> PeerHandler for Ears<F> {
             receiver: Some(receiver),
             fs: self.fs.clone(),
             dir: self.dir.clone(),
+            cluster: self.hello.cluster,
+            _guard: self.guard.clone(),
             inbox: self.inbox.clone(),
             partial: self.partial.clone(),
         };
@@ -115,28 +120,43 @@ struct Arriving<F: Fs> {
     receiver: Option<Receiver<F>>,
     fs: F,
     dir: PathBuf,
+    cluster: ClusterId,
     inbox: Arc<Inbox>,
     partial: Arc<Mutex<Option<Receiver<F>>>>,
+    /// Nobody else opens the directory while a snapshot comes in.
+    _guard: DirGuard<F>,
 }
 
 impl<F: Fs> SnapshotWriter for Arriving<F> {
     fn chunk(&mut self, bytes: Bytes) -> Result<(), String> {
         let receiver = self.receiver.as_mut().ok_or("the transfer has ended")?;
-        receiver.write(&bytes).map_err(|error| chain(&error))
+        receiver.write(&bytes).map_err(|error| self.give_up(&error))
     }
 
     /// Publishes the file and reads it into a map, so that the replica only has to exchange its own.
     fn finish(mut self: Box<Self>) -> Result<(), String> {
         let receiver = self.receiver.take().ok_or("the transfer has ended")?;
-        let Announcement { term, snapshot, ref membership } = self.announcement;
-        receiver.publish().map_err(|error| chain(&error))?;
-        let (header, map) = jobs::load(&self.fs, &self.dir, &snapshot)?;
-        if header.membership != *membership {
+        let Announcement { term, snapshot, membership } = self.announcement.clone();
+        receiver.publish().map_err(|error| self.give_up(&error))?;
+        let (header, map) = jobs::load(&self.fs, &self.dir, &snapshot, self.cluster)?;
+        if header.membership != membership {
             return Err("the snapshot and its announcement name other members".into());
         }
         let arrived = Arrived { from: self.from, term, snapshot, membership: header.membership, map };
         let input = Input::SnapshotArrived(Box::new(arrived));
         self.inbox.push(Lane::Own, input).map_err(|_| "the node is stopping".into())
+    }
+}
+
+impl<F: Fs> Arriving<F> {
+    /// A receiver that failed once takes nothing more, so nobody goes on with it. Where the disk itself failed, what it
+    /// holds is unknown, and the node stops.
+    fn give_up(&mut self, error: &SnapshotError) -> String {
+        self.receiver = None;
+        if error.is_final() {
+            let _stopping = self.inbox.push(Lane::Own, Input::Fault(Fault::Log(chain(error))));
+        }
+        chain(error)
     }
 }
 
@@ -236,11 +256,113 @@ pub fn send_snapshot<F: Fs>(
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
+    use raftmap_storage::model::{self, ModelFs};
+    use raftmap_storage::snapshot::{Header, Writer};
     use raftmap_storage::types::{Entry, Position};
 
     use super::*;
-    use crate::kv::{Command, KEY_BYTES_MAX, Limits, Page, Pair, SessionId, VALUE_BYTES_MAX};
+    use crate::kv::{Command, KEY_BYTES_MAX, Limits, Page, Pair, SessionId, StateMachine, VALUE_BYTES_MAX};
     use crate::wire::client::{Answer, Ask, Request, Response, encode_request, encode_response};
+
+    const CLUSTER: ClusterId = ClusterId([1; 16]);
+
+    /// A snapshot file of node 2, and what node 1 hears about it.
+    fn offered() -> (SnapshotOffer, Bytes) {
+        let (fs, dir) = (ModelFs::new(2), Path::new("/theirs"));
+        fs.create_dir_all(dir).unwrap();
+        let mut map = StateMachine::new(Limits::default());
+        (1..=5).for_each(|at| map.skip(Position::new(at, 1)));
+        let membership = Membership { voters: [NodeId(1), NodeId(2)].into() };
+        let header = Header { position: map.applied(), cluster: CLUSTER, membership: membership.clone() };
+        let mut writer = Writer::create(fs.clone(), dir, header).unwrap();
+        map.image().chunks().for_each(|chunk| writer.write(&chunk).unwrap());
+        let snapshot = writer.publish().unwrap();
+        let announcement = Announcement { term: Term(2), snapshot, membership }.encode().unwrap();
+        let body = Reader::open(&fs, dir, &snapshot).unwrap().raw();
+        (SnapshotOffer { peer: 2, announcement, length: snapshot.length }, body)
+    }
+
+    fn ears(fs: &ModelFs) -> Ears<ModelFs> {
+        let dir = PathBuf::from("/ours");
+        let identity = raftmap_storage::Identity { cluster: CLUSTER, node: NodeId(1) };
+        let options = raftmap_storage::Options::new(Some(1_000), 512);
+        let (wal, recovered) = raftmap_storage::open(fs.clone(), &dir, identity, options).unwrap();
+        let hello = Hello {
+            protocol_min: 1,
+            protocol_max: 1,
+            features: 0,
+            cluster: CLUSTER,
+            node: NodeId(1),
+            disk: recovered.disk_id,
+            boot: 1,
+            group: 0,
+            bootstrap: [0; 32],
+            terms: String::new(),
+        };
+        let inbox = Arc::new(Inbox::default());
+        Ears { inbox, hello, fs: fs.clone(), dir, partial: Arc::default(), guard: wal.guard() }
+    }
+
+    fn receive(ears: &Ears<ModelFs>, offer: &SnapshotOffer, body: &Bytes) -> Result<(), String> {
+        let accept = ears.snapshot(offer.clone())?;
+        let mut writer = accept.writer;
+        writer.chunk(body.slice(usize::try_from(accept.offset).unwrap()..))?;
+        writer.finish()
+    }
+
+    #[test]
+    fn a_transfer_that_ran_out_of_space_begins_anew() {
+        let (offer, body) = offered();
+        let fs = ModelFs::new(3);
+        let ears = ears(&fs);
+        fs.set_quota(Some(fs.used() + 10));
+        assert!(receive(&ears, &offer, &body).is_err());
+        fs.set_quota(None);
+        receive(&ears, &offer, &body).unwrap();
+        let inputs = ears.inbox.drain(std::time::Duration::ZERO).unwrap();
+        assert!(
+            matches!(inputs.front(), Some(Input::SnapshotArrived(arrived)) if arrived.map.applied().index.0 == 5)
+        );
+    }
+
+    #[test]
+    fn a_transfer_that_broke_off_goes_on_where_it_stopped() {
+        let (offer, body) = offered();
+        let ears = ears(&ModelFs::new(4));
+        let accept = ears.snapshot(offer.clone()).unwrap();
+        let mut writer = accept.writer;
+        writer.chunk(body.slice(..100)).unwrap();
+        drop(writer);
+        assert_eq!(ears.snapshot(offer.clone()).unwrap().offset, 100);
+        receive(&ears, &offer, &body).unwrap();
+    }
+
+    #[test]
+    fn a_disk_that_fails_under_a_transfer_stops_the_node() {
+        let (offer, body) = offered();
+        let fs = ModelFs::new(5);
+        let ears = ears(&fs);
+        fs.fail(model::Fault {
+            on: Some(model::Op::SyncDir),
+            after: 0,
+            effect: model::Effect::SyncDropped,
+            lasting: false,
+        });
+        assert!(receive(&ears, &offer, &body).is_err());
+        let inputs = ears.inbox.drain(std::time::Duration::ZERO).unwrap();
+        assert!(matches!(inputs.front(), Some(Input::Fault(Fault::Log(_)))), "{inputs:?}");
+    }
+
+    #[test]
+    fn a_snapshot_of_another_cluster_is_not_read() {
+        let (offer, body) = offered();
+        let mut ears = ears(&ModelFs::new(6));
+        ears.hello.cluster = ClusterId([2; 16]);
+        let error = receive(&ears, &offer, &body).unwrap_err();
+        assert!(error.contains("is of cluster 0101"), "{error}");
+    }
 
     /// One frame that could never be sent would stop a leader for good.
     #[test]

@@ -11,7 +11,7 @@ use super::inbox::Inbox;
 use super::replica::ClientId;
 use super::serve;
 use crate::clerk::LinkEvents;
-use crate::clerk::door::Door;
+use crate::clerk::door::{Door, Handed};
 use crate::error::{Error, Result};
 use crate::kv::Owner;
 use crate::wire::client::{Answer, Ask, Refusal, Request, Response};
@@ -90,14 +90,14 @@ struct ClerkDoor {
 }
 
 impl Door for ClerkDoor {
-    fn send(&self, request: Request) -> bool {
+    fn send(&self, request: Request) -> Handed {
         let length = request.approximate_len();
         match serve::submit(&self.inbox, self.client, self.owner, request, length) {
-            Ok(()) => true,
-            Err(Response { body: Err(Refusal::Stopping), .. }) => false,
+            Ok(()) => Handed::Sent,
+            Err(Response { body: Err(Refusal::Stopping), .. }) => Handed::Gone,
             Err(response) => {
                 self.replies.reply(response);
-                true
+                Handed::Sent
             }
         }
     }

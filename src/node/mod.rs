@@ -26,15 +26,16 @@ mod tests;
 pub mod waiting;
 pub mod writer;
 
+use std::net::SocketAddr;
 use std::ops::Deref;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use raftmap_net::{ClientEndpoint, Identity, IdentityError, PeerConfig, Peers, Role};
+use raftmap_net::{ClientEndpoint, Identity, IdentityError, PeerConfig, Peers, Role, is_loopback};
 use raftmap_storage::OpenError;
 use raftmap_storage::fs::Fs;
 use raftmap_storage::os::OsFs;
@@ -55,11 +56,15 @@ use self::serve::Service;
 use self::writer::{WriterHandle, WriterThreads};
 use crate::clerk::Clerk;
 use crate::clerk::door::Doors;
+use crate::clerk::servers::ServerAddress;
 use crate::config::{ConfigError, NodeConfig};
 use crate::error::{Error, Result};
 use crate::raft::{BatchNumber, Outbound, SoftState};
 use crate::wire::client::{Answer, Ask, NodeStatus, Refusal, Response, ServerHello};
 use crate::wire::hello::PROTOCOL;
+
+/// How long an orderly stop waits for the last answers to leave.
+const GOODBYE: Duration = Duration::from_millis(50);
 
 /// A member of a cluster, running in this process. It is also a [`Clerk`]: calls go to its own replica where that
 /// leads, and to the leader where it does not.
@@ -100,7 +105,7 @@ impl Node {
     pub async fn start_on<F: Fs>(fs: F, config: NodeConfig) -> Result<Self, StartError> {
         config.validate()?;
         let role = Role::Node(config.id);
-        let identity = Identity::resolve(config.identity.as_deref(), config.listen, &role)?;
+        let identity = Identity::resolve(config.identity.as_deref(), farthest(&config), &role)?;
         if *identity.role() != role {
             return Err(StartError::WrongCertificate { id: config.id, role: identity.role().to_string() });
         }
@@ -118,17 +123,14 @@ impl Node {
     /// # Errors
     /// The deadline passed first: the majority may not be up.
     pub async fn wait_ready(&self, deadline: Duration) -> Result<()> {
-        let until = Instant::now() + deadline;
-        let wanted = self.clerk.with_deadline(deadline).read_index().await?;
-        loop {
-            if self.node_status().await?.applied >= Index(wanted) {
-                return Ok(());
+        let ready = async {
+            let wanted = self.clerk.with_deadline(deadline).read_index().await?;
+            while self.node_status().await?.applied < Index(wanted) {
+                tokio::time::sleep(Duration::from_millis(2)).await;
             }
-            if Instant::now() >= until {
-                return Err(Error::NoAnswer { deadline });
-            }
-            tokio::time::sleep(Duration::from_millis(2)).await;
-        }
+            Ok(())
+        };
+        tokio::time::timeout(deadline, ready).await.unwrap_or(Err(Error::NoAnswer { deadline }))
     }
 
     /// How this node is.
@@ -136,7 +138,7 @@ impl Node {
     /// # Errors
     /// The node has stopped.
     pub async fn node_status(&self) -> Result<NodeStatus> {
-        match self.door.ask(Ask::Status).await? {
+        match self.ask(Ask::Status).await? {
             Answer::Status(status) => Ok(*status),
             other => Err(Error::Protocol(format!("a status was asked for: {other:?}"))),
         }
@@ -148,9 +150,16 @@ impl Node {
     /// # Errors
     /// The node has stopped.
     pub async fn digest(&self) -> Result<(u64, [u8; 32])> {
-        match self.door.ask(Ask::Digest).await? {
+        match self.ask(Ask::Digest).await? {
             Answer::Digest { applied, digest } => Ok((applied.0, digest)),
             other => Err(Error::Protocol(format!("a digest was asked for: {other:?}"))),
+        }
+    }
+
+    async fn ask(&self, body: Ask) -> Result<Answer> {
+        tokio::select! {
+            answer = self.door.ask(body) => answer,
+            _ = self.stopped() => Err(Error::Stopped),
         }
     }
 
@@ -159,7 +168,7 @@ impl Node {
         self.running.soft.borrow().leader.map(|leader| leader.0)
     }
 
-    /// A clerk of its own session, with this node as its short cut.
+    /// This node's own clerk, for others to hold: it shares the node's session and connections.
     pub fn clerk(&self) -> Clerk {
         self.clerk.clone()
     }
@@ -178,15 +187,19 @@ impl Node {
     /// # Errors
     /// The node had stopped by itself, for this reason.
     pub async fn shutdown(self) -> Result<(), Fault> {
+        let peers = self.running.peers.lock().unwrap_or_else(PoisonError::into_inner).take();
         self.running.inbox.close();
-        match self.stopped().await {
-            Some(fault) => Err(fault),
-            None => Ok(()),
+        let fault = self.stopped().await;
+        if let Some(peers) = peers {
+            // Closing a connection drops what is still queued on it: the last answers are given time to leave.
+            tokio::time::sleep(GOODBYE).await;
+            peers.shutdown().await;
         }
+        fault.map_or(Ok(()), Err)
     }
 
     /// Stops at once, as SIGKILL would: nothing is flushed, nobody is told; the directory's lock is free when this
-    /// returns. For tests of what uses the map.
+    /// returns. Blocks its thread for as long as a sync under way takes. For tests of what uses the map.
     pub fn crash(self) {
         self.running.crash();
         while !*self.running.ended.borrow() && self.running.ended.has_changed().is_ok() {
@@ -225,14 +238,35 @@ impl Running {
     }
 }
 
+/// An address beyond this machine, if there is one among those that the node listens on or dials: one is enough to ask
+/// for a real identity.
+fn farthest(config: &NodeConfig) -> SocketAddr {
+    let mut all = std::iter::once(config.listen).chain(config.peers.values().copied());
+    all.find(|address| !is_loopback(*address)).unwrap_or(config.listen)
+}
+
 /// Starts the network and the threads of an opened node.
 fn run<F: Fs>(fs: F, config: NodeConfig, identity: Identity, opened: Opened<F>) -> Result<Node, StartError> {
-    let Opened { wal, replica, hello } = opened;
     let inbox = Arc::new(Inbox::default());
+    // Closing the inbox ends whatever ran before an error.
+    assemble(fs, config, identity, opened, inbox.clone()).inspect_err(|_| inbox.close())
+}
+
+fn assemble<F: Fs>(
+    fs: F,
+    config: NodeConfig,
+    identity: Identity,
+    opened: Opened<F>,
+    inbox: Arc<Inbox>,
+) -> Result<Node, StartError> {
+    let Opened { wal, replica, hello } = opened;
     let clients = Arc::new(Clients::default());
     let crashed = Arc::new(AtomicBool::new(false));
     let fault = Arc::new(Mutex::new(None));
     let cluster = hello.cluster;
+    let guard = wal.guard();
+    let endpoint = ClientEndpoint::new(identity.clone(), raftmap_net::Limits::default(), &Handle::current())
+        .map_err(|error| StartError::Core(fault::chain(&error)))?;
     let io = |source| StartError::Io { path: config.dir.clone(), source };
 
     let ears = Ears {
@@ -241,6 +275,7 @@ fn run<F: Fs>(fs: F, config: NodeConfig, identity: Identity, opened: Opened<F>) 
         fs: fs.clone(),
         dir: config.dir.clone(),
         partial: Arc::default(),
+        guard: guard.clone(),
     };
     let server_hello = ServerHello { protocol: PROTOCOL, node: NodeId(config.id) };
     let service = Service { inbox: inbox.clone(), clients: clients.clone(), hello: server_hello };
@@ -255,6 +290,7 @@ fn run<F: Fs>(fs: F, config: NodeConfig, identity: Identity, opened: Opened<F>) 
         peers: peers.clone(),
         clients: clients.clone(),
         digests: Arc::default(),
+        guard: guard.clone(),
     };
     let digests = jobs.digests.clone();
     let (tasks, jobs_thread) = jobs.start().map_err(io)?;
@@ -274,10 +310,10 @@ fn run<F: Fs>(fs: F, config: NodeConfig, identity: Identity, opened: Opened<F>) 
     let running =
         Running { inbox: inbox.clone(), crashed, peers: Mutex::new(Some(peers)), fault, ended, soft };
     let door = LocalDoor::new(inbox, clients, serve::owner(identity.name()));
-    let endpoint = ClientEndpoint::new(identity, raftmap_net::Limits::default(), &Handle::current())
-        .map_err(|error| StartError::Core(fault::chain(&error)))?;
     let others = config.members().into_iter().filter(|(id, _)| id.0 != config.id);
-    let servers = std::iter::once(None).chain(others.map(|(_, address)| Some(address))).collect();
+    let own = ServerAddress::Local { alias: config.members().get(&NodeId(config.id)).copied() };
+    let others = others.map(|(_, address)| ServerAddress::Remote(address));
+    let servers = std::iter::once(own).chain(others).collect();
     let clerk = Clerk::new(servers, Doors::new(endpoint));
     clerk.attach(|events| door.link(events));
     Ok(Node { clerk, door, running: Arc::new(running) })
@@ -383,6 +419,7 @@ impl<F: Fs> Host for LiveHost<F> {
             Job::SendSnapshot { peer, term, snapshot, membership } => {
                 Task::Send(Sending { peer, term, snapshot, membership })
             }
+            Job::Discard { map } => Task::Discard(map),
             Job::Digest { client, id, .. } if self.digests.load(Ordering::Relaxed) >= DIGESTS_MAX => {
                 return self.reply(client, Response { id, body: Err(Refusal::Busy) });
             }

@@ -14,7 +14,7 @@ use super::jobs;
 use super::replica::{BOOTSTRAP_HARD_STATE, Replica, ReplicaConfig};
 use crate::config::NodeConfig;
 use crate::kv::{Limits, StateMachine};
-use crate::raft::entry::Bootstrap;
+use crate::raft::entry::{Bootstrap, LIMITS_BYTES_MAX, VOTERS_MAX};
 use crate::raft::{Config, Raft, Restored};
 use crate::wire::hello::{Hello, PROTOCOL};
 
@@ -55,6 +55,9 @@ impl Sizes {
     }
 }
 
+/// Room for a bootstrap entry of as many members as there may be.
+const BOOTSTRAP_BYTES: usize = 8 * VOTERS_MAX + LIMITS_BYTES_MAX + 64;
+
 /// Segments that the frames on disk may fill beyond twice the log's bound before a snapshot is due for their sake: what a
 /// purge leaves because only whole segments go.
 const SLACK_SEGMENTS: u64 = 4;
@@ -74,9 +77,7 @@ pub struct Opened<F: Fs> {
 /// # Errors
 /// See [`StartError`]. Nothing acknowledged is touched.
 pub fn open<F: Fs>(fs: &F, config: &NodeConfig, cluster: ClusterId) -> Result<Opened<F>, StartError> {
-    let bootstrap = bootstrap(config, cluster)?;
-    let payload_max = (config.limits.proposal_bytes() + 1).max(bootstrap.payload.len());
-    let payload_max = u32::try_from(payload_max).unwrap_or(u32::MAX);
+    let payload_max = u32::try_from(payload_max(config)).unwrap_or(u32::MAX);
     open_sized(fs, config, cluster, &Sizes::new(config.max_raft_state, payload_max))
 }
 
@@ -98,7 +99,7 @@ pub fn open_sized<F: Fs>(
     if recovered.last == Position::ZERO && recovered.snapshot.is_none() {
         write_bootstrap(&mut wal, &mut recovered, bootstrap.clone())?;
     }
-    let (membership, map) = restore(fs, config, &recovered)?;
+    let (membership, map) = restore(fs, config, cluster, &recovered)?;
     belongs(config, &membership, map.limits())?;
     let hello = hello(config, cluster, &wal, boot, &bootstrap, &membership, map.limits());
     let seed = seed(fs.entropy().map_err(io)?, config.id);
@@ -112,6 +113,11 @@ pub fn open_sized<F: Fs>(
     };
     let replica = replica(config, sizes, recovered, map, seed, replica_config)?;
     Ok(Opened { wal, replica, hello })
+}
+
+/// Bytes of the largest entry: its kind and a proposal, or the bootstrap entry.
+fn payload_max(config: &NodeConfig) -> usize {
+    config.limits.proposal_bytes().max(BOOTSTRAP_BYTES) + 1
 }
 
 /// The first entry of the log, equal on every member.
@@ -154,10 +160,11 @@ fn write_bootstrap<F: Fs>(
 fn restore<F: Fs>(
     fs: &F,
     config: &NodeConfig,
+    cluster: ClusterId,
     recovered: &Recovered,
 ) -> Result<(Membership, StateMachine), StartError> {
     if let Some(snapshot) = &recovered.snapshot {
-        let (header, map) = jobs::load(fs, &config.dir, snapshot).map_err(StartError::Snapshot)?;
+        let (header, map) = jobs::load(fs, &config.dir, snapshot, cluster).map_err(StartError::Snapshot)?;
         return Ok((header.membership, map));
     }
     let bootstrap = first_entry(recovered)
@@ -245,6 +252,7 @@ fn replica(
         inflight_bytes_max: sizes.inflight_bytes,
         uncommitted_bytes_max: sizes.uncommitted_bytes,
         log_bytes_max: config.max_raft_state.map(|bound| bound.saturating_mul(2)),
+        payload_max: payload_max(config),
         tail_bytes: sizes.tail_bytes,
         seed,
     };

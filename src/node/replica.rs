@@ -65,6 +65,8 @@ pub enum Input {
     },
     /// Whether the disk has room for more log.
     NoSpace(bool),
+    /// Something beside the replica has failed for good: the node must stop.
+    Fault(Fault),
     /// The node stops: everyone who waits gets an answer.
     Stop,
 }
@@ -119,6 +121,11 @@ pub enum Job {
         snapshot: SnapshotId,
         /// Who counts at that point.
         membership: Membership,
+    },
+    /// Let go of a map: a large one takes its time.
+    Discard {
+        /// The map that was replaced.
+        map: StateMachine,
     },
     /// Hash an image and answer the client.
     Digest {
@@ -175,11 +182,12 @@ pub struct Replica {
     durable: BatchNumber,
     snapshot: SnapshotState,
     /// Snapshots that arrived since the last `advance`: the core takes one of them, or none.
-    arrived: Vec<Box<Arrived>>,
+    arrived: Vec<Arrived>,
     syncs: SyncTimes,
     disk_bytes: u64,
     log_bytes: u64,
     no_space: bool,
+    fault: Option<Fault>,
     soft: SoftState,
     /// Ticks until log time may be moved on again.
     expiring: u32,
@@ -198,6 +206,10 @@ struct SnapshotState {
 
 /// Ticks between a failed snapshot and the next try.
 const SNAPSHOT_PAUSE_TICKS: u32 = 100;
+
+/// Lists of messages that may wait for the disk at once. A disk that hangs while heartbeats are answered would gather them
+/// for ever; whatever is dropped beyond it may as well have been lost on the way.
+const AFTER_SYNC_MAX: usize = 4096;
 
 /// Ticks between two entries that only move log time on.
 const EXPIRY_PAUSE_TICKS: u32 = 100;
@@ -229,6 +241,7 @@ impl Replica {
             disk_bytes: 0,
             log_bytes: 0,
             no_space: false,
+            fault: None,
             soft,
             expiring: 0,
         }
@@ -242,9 +255,13 @@ impl Replica {
             Input::Client { client, owner, request } => self.ask(now, client, owner, request, host),
             Input::Durable(durable) => self.on_durable(durable, host),
             Input::SnapshotWritten(result) => self.snapshot_written(result),
-            Input::SnapshotArrived(arrived) => self.snapshot_arrived(arrived),
+            Input::SnapshotArrived(arrived) => self.snapshot_arrived(*arrived),
             Input::SnapshotSent { peer, result } => self.raft.snapshot_sent(peer, result),
-            Input::NoSpace(no_space) => self.no_space = no_space,
+            Input::NoSpace(no_space) => {
+                self.no_space = no_space;
+                self.raft.no_space(no_space);
+            }
+            Input::Fault(fault) => self.fault = Some(fault),
             Input::Stop => self.waiting.fail_all(&Refusal::Lost, &Refusal::Stopping, host),
         }
     }
@@ -254,6 +271,9 @@ impl Replica {
     /// # Errors
     /// The log on this disk, or an entry that a majority committed, cannot be read: the node must stop.
     pub fn advance(&mut self, now: Duration, host: &mut impl Host) -> Result<(), Fault> {
+        if let Some(fault) = &self.fault {
+            return Err(fault.clone());
+        }
         self.start_read_round(host);
         while self.raft.has_ready() {
             let ready = self.raft.ready(&self.older).map_err(|error| Fault::Log(chain(&error)))?;
@@ -304,7 +324,7 @@ impl Replica {
         }
         if self.durable >= self.submitted {
             messages.into_iter().for_each(|outbound| host.send(outbound));
-        } else {
+        } else if self.after_sync.len() < AFTER_SYNC_MAX {
             self.after_sync.push_back((self.submitted, messages));
         }
     }
@@ -404,6 +424,7 @@ impl Replica {
     fn expire_sessions(&mut self, now: Duration) {
         let due = self.map.next_expiry();
         if self.soft.role != RoleKind::Leader
+            || self.no_space
             || self.expiring > 0
             || due.is_none_or(|due| due > self.clock.stamp(now))
         {
@@ -512,7 +533,8 @@ impl Replica {
         let Some(arrived) = found.map(|at| self.arrived.swap_remove(at)) else {
             return Err(Fault::Log(format!("snapshot {} was accepted but never arrived", snapshot.position)));
         };
-        self.map = arrived.map;
+        let old = std::mem::replace(&mut self.map, arrived.map);
+        host.start(Job::Discard { map: old });
         self.snapshot.latest = Some(snapshot);
         self.waiting.lost_through(snapshot.position.index, host);
         Ok(())
@@ -530,7 +552,8 @@ impl Replica {
         }
         let applied = self.map.applied().index;
         let latest = self.snapshot.latest.map_or(Index(0), |snapshot| snapshot.position.index);
-        if applied <= latest || self.raft.status().durable < applied {
+        // One that is written but not marked yet has dropped nothing so far: another one would be for nothing.
+        if applied <= latest || self.raft.snapshot_index() < latest || self.raft.status().durable < applied {
             return;
         }
         self.snapshot.writing = true;
@@ -556,7 +579,11 @@ impl Replica {
         }
     }
 
-    fn snapshot_arrived(&mut self, arrived: Box<Arrived>) {
+    fn snapshot_arrived(&mut self, arrived: Arrived) {
+        if arrived.map.limits() != self.map.limits() {
+            tracing::warn!(from = %arrived.from, "a snapshot with other limits than ours was not taken");
+            return;
+        }
         let (from, term, snapshot) = (arrived.from, arrived.term, arrived.snapshot);
         let membership = arrived.membership.clone();
         self.arrived.push(arrived);

@@ -3,14 +3,14 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use raftmap_net::{Certified, ClientService, ClientSession, Credit, Name, ReplySender};
+use raftmap_net::{Certified, ClientService, ClientSession, Credit, Name, ReplySender, SendError};
 
 use super::clients::{Clients, ReplyTo};
 use super::inbox::{Inbox, Lane, Refused};
 use super::replica::{ClientId, Input};
 use crate::kv::Owner;
 use crate::wire::client::{
-    ClientHello, Refusal, Request, Response, ServerHello, decode_request, encode_response,
+    Answer, ClientHello, Refusal, Request, Response, ServerHello, decode_request, encode_response,
 };
 
 /// Whose sessions a certificate may use: its cluster and role, so that a renewed certificate keeps them.
@@ -63,9 +63,30 @@ impl ReplyTo for Remote {
             let body = Err(Refusal::TooLarge { what: error.to_string() });
             encode_response(&Response { id, body })
         });
-        if let Ok(bytes) = bytes {
+        let Ok(bytes) = bytes else { return };
+        if !may_be_asked_again(&response) {
             self.replies.send(&[bytes]);
+        } else if self.replies.try_send(&[bytes]) == Err(SendError::Busy) {
+            // One who asked for much at once is no slow reader: what does not fit is asked for again.
+            if let Ok(busy) = encode_response(&Response { id, body: Err(Refusal::Busy) }) {
+                self.replies.send(&[busy]);
+            }
         }
+    }
+}
+
+/// Whether this answers a read: the only answers that are large, and that can be given another time.
+fn may_be_asked_again(response: &Response) -> bool {
+    match &response.body {
+        Ok(Answer::Got { .. } | Answer::Page { .. } | Answer::Len { .. }) => true,
+        Ok(
+            Answer::Opened { .. }
+            | Answer::Closed
+            | Answer::Written { .. }
+            | Answer::Status(_)
+            | Answer::Digest { .. },
+        )
+        | Err(_) => false,
     }
 }
 

@@ -2,17 +2,21 @@
 //! this file's hands.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use bytes::Bytes;
 use raftmap_storage::types::{
-    Batch, ClusterId, EntryMeta, HardState, Index, Membership, NodeId, SnapshotId, Term,
+    Batch, ClusterId, EntryMeta, HardState, Index, Membership, NodeId, Position, SnapshotId, Term,
 };
 
-use super::replica::{ClientId, Durable, Host, Input, Job, Replica, ReplicaConfig};
+use super::driver;
+use super::fault::Fault;
+use super::inbox::{Inbox, Lane, Refused};
+use super::replica::{Arrived, ClientId, Durable, Host, Input, Job, Replica, ReplicaConfig};
 use crate::kv::{Command, Limits, Owner, Reply, SessionId, StateMachine};
 use crate::raft::entry::Bootstrap;
-use crate::raft::{BatchNumber, Config, Outbound, Raft, Restored, RoleKind, SoftState};
+use crate::raft::{BatchNumber, Body, Config, Message, Outbound, Raft, Restored, RoleKind, SoftState};
 use crate::wire::client::{Answer, Ask, Query, Refusal, Request, Response};
 
 const CLIENT: ClientId = ClientId(1);
@@ -177,6 +181,7 @@ fn replica(id: u64, membership: &Membership, limits: Limits, max_raft_state: Opt
         inflight_bytes_max: 1 << 20,
         uncommitted_bytes_max: 1 << 20,
         log_bytes_max: max_raft_state.map(|bound| 2 * bound),
+        payload_max: 1 << 20,
         tail_bytes: usize::MAX,
         seed: id,
     };
@@ -388,6 +393,120 @@ fn a_log_that_grows_by_other_frames_than_entries_is_snapshotted_too() {
     let grown = Durable { log_bytes: 1 << 20, ..Durable::default() };
     world.step(0, Input::Durable(grown));
     assert!(matches!(world.nodes[0].1.jobs.as_slice(), [Job::WriteSnapshot { .. }]));
+}
+
+/// A leader's snapshot of everything up to `index`, read into a map.
+fn arrived(from: usize, term: Term, index: u64, limits: Limits) -> Input {
+    let mut map = StateMachine::new(limits);
+    (1..=index).for_each(|at| map.skip(Position::new(at, 1)));
+    Input::SnapshotArrived(Box::new(Arrived {
+        from: NodeId(from as u64 + 1),
+        term,
+        snapshot: SnapshotId { position: map.applied(), length: 1, digest: [0; 32] },
+        membership: Membership { voters: (1..=3).map(NodeId).collect() },
+        map,
+    }))
+}
+
+#[test]
+fn of_two_snapshots_that_arrive_together_the_newer_counts() {
+    let mut world = World::three();
+    let leader = world.leader();
+    let follower = (leader + 1) % 3;
+    let term = world.nodes[leader].0.soft_state().term;
+    let now = world.now;
+    let (replica, tray) = &mut world.nodes[follower];
+    replica.step(now, arrived(leader, term, 120, Limits::default()), tray);
+    replica.step(now, arrived(leader, term, 100, Limits::default()), tray);
+    replica.advance(now, tray).expect("the older one is let go");
+    assert_eq!(replica.map().applied().index, Index(120));
+}
+
+#[test]
+fn a_snapshot_with_other_limits_is_not_taken() {
+    let mut world = World::three();
+    let leader = world.leader();
+    let follower = (leader + 1) % 3;
+    let term = world.nodes[leader].0.soft_state().term;
+    let limits = Limits { key_bytes: 1, ..Limits::default() };
+    world.step(follower, arrived(leader, term, 120, limits));
+    assert!(world.nodes[follower].0.map().applied().index < Index(120));
+}
+
+#[test]
+fn a_follower_without_space_takes_no_entries_and_still_votes() {
+    let mut world = World::three();
+    let first = world.leader();
+    let full = (first + 1) % 3;
+    let session = world.open(first);
+    world.run(10);
+    world.step(full, Input::NoSpace(true));
+    let before = world.nodes[full].0.status().last;
+    for sequence in 1..=5 {
+        world.call(first, append(session, sequence, "x")).expect("the other two have space");
+        world.run(10);
+    }
+    assert_eq!(world.nodes[full].0.status().last, before);
+    // A leader that has everything is elected with its vote.
+    world.cut = vec![first];
+    world.run(200);
+    assert_ne!(world.leader(), first);
+    world.cut.clear();
+    world.step(full, Input::NoSpace(false));
+    world.run(200);
+    assert_eq!(world.nodes[full].0.map().digest(), world.nodes[world.leader()].0.map().digest());
+}
+
+#[test]
+fn no_second_snapshot_begins_before_the_first_one_has_dropped_its_log() {
+    let mut world = World::new(1, Limits::default(), Some(1_000));
+    let session = world.open(0);
+    let mut sequence = 1;
+    while world.call(0, append(session, sequence, "0123456789")).is_ok() {
+        sequence += 1;
+    }
+    let jobs = std::mem::take(&mut world.nodes[0].1.jobs);
+    let [Job::WriteSnapshot { image, .. }] = jobs.as_slice() else { panic!("{jobs:?}") };
+    let snapshot = SnapshotId { position: image.applied(), length: 1, digest: [0; 32] };
+    world.step(0, Input::SnapshotWritten(Ok(snapshot)));
+    assert!(world.nodes[0].1.jobs.is_empty(), "its mark is not durable yet");
+}
+
+#[test]
+fn what_waits_for_a_hanging_disk_is_bounded() {
+    let mut world = World::three();
+    let leader = world.leader();
+    let follower = (leader + 1) % 3;
+    world.stuck = vec![follower];
+    let term = world.nodes[leader].0.soft_state().term.next();
+    let heartbeat = |round| Input::Peer {
+        from: NodeId(leader as u64 + 1),
+        message: Message { term, body: Body::Heartbeat { commit: Index(0), round } },
+    };
+    (0..10_000).for_each(|round| world.step(follower, heartbeat(round)));
+    world.nodes[follower].1.sent.clear();
+    world.stuck.clear();
+    while world.sync(follower) {}
+    let sent = world.nodes[follower].1.sent.len();
+    assert!((1..=4_100).contains(&sent), "{sent} answers were kept");
+}
+
+#[test]
+fn a_fault_ends_the_thread_and_answers_everyone() {
+    let mut world = World::new(1, Limits::default(), None);
+    let session = world.open(0);
+    let (replica, mut tray) = world.nodes.pop().expect("one node");
+    let inbox = Inbox::default();
+    let request = Request { id: 77, body: append(session, 1, "x") };
+    let ask = Input::Client { client: CLIENT, owner: OWNER, request };
+    inbox.push(Lane::Own, ask).expect("open");
+    inbox.push(Lane::Own, Input::Fault(Fault::Log("broken".into()))).expect("open");
+    let fault =
+        driver::run(replica, &inbox, &AtomicBool::new(false), &mut tray).expect_err("it cannot go on");
+    assert!(fault.to_string().contains("broken"));
+    let answer = tray.replies.iter().find(|response| response.id == 77).expect("it is answered");
+    assert_eq!(answer.body, Err(Refusal::Lost));
+    assert_eq!(inbox.push(Lane::Own, Input::Tick), Err(Refused::Closed));
 }
 
 #[test]

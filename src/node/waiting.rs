@@ -161,3 +161,47 @@ fn refuse_writes(writes: BTreeMap<Index, WriteWaiter>, refusal: &Refusal, host: 
 fn refuse(client: ClientId, id: u64, refusal: &Refusal, host: &mut impl Host) {
     host.reply(client, Response { id, body: Err(refusal.clone()) });
 }
+
+#[cfg(test)]
+mod tests {
+    use raftmap_storage::types::Batch;
+
+    use super::super::replica::Job;
+    use super::*;
+    use crate::raft::{BatchNumber, Outbound, SoftState};
+
+    #[derive(Default)]
+    struct Replies(Vec<Response>);
+
+    impl Host for Replies {
+        fn send(&mut self, _: Outbound) {}
+        fn submit(&mut self, _: BatchNumber, _: Batch) {}
+        fn reply(&mut self, _: ClientId, response: Response) {
+            self.0.push(response);
+        }
+        fn start(&mut self, _: Job) {}
+        fn changed(&mut self, _: SoftState) {}
+    }
+
+    #[test]
+    fn another_terms_entry_at_the_place_answers_nobody_but_says_lost() {
+        let (mut waiting, mut replies) = (Waiting::new(2), Replies::default());
+        waiting.write(Position::new(5, 2), ClientId(1), 10);
+        assert_eq!(waiting.take_write(Position::new(5, 3), &mut replies), None);
+        assert_eq!(replies.0, vec![Response { id: 10, body: Err(Refusal::Lost) }]);
+        waiting.write(Position::new(6, 3), ClientId(1), 11);
+        assert_eq!(waiting.take_write(Position::new(6, 3), &mut replies), Some((ClientId(1), 11)));
+        assert_eq!(replies.0.len(), 1);
+    }
+
+    #[test]
+    fn whoever_waits_below_a_snapshot_or_above_a_cut_has_lost_its_place() {
+        let (mut waiting, mut replies) = (Waiting::new(9), Replies::default());
+        (1..=6).for_each(|index| waiting.write(Position::new(index, 1), ClientId(1), index));
+        waiting.lost_through(Index(2), &mut replies);
+        waiting.lost_from(Index(5), &mut replies);
+        let lost: Vec<u64> = replies.0.iter().map(|response| response.id).collect();
+        assert_eq!(lost, vec![1, 2, 5, 6]);
+        assert_eq!(waiting.take_write(Position::new(3, 1), &mut replies), Some((ClientId(1), 3)));
+    }
+}

@@ -17,7 +17,10 @@ pub(super) fn is_plausible(core: &Core, from: NodeId, message: &Message) -> bool
     match &message.body {
         Body::PreVote { last } | Body::Vote { last, transfer: _ } => is_place(*last, term),
         Body::Append { prev, commit, entries } => {
-            *commit <= INDEX_MAX && is_place(*prev, term) && are_entries(*prev, entries, term)
+            *commit <= INDEX_MAX
+                && is_place(*prev, term)
+                && are_entries(*prev, entries, term)
+                && entries.iter().all(|entry| entry.payload.len() <= core.config.payload_max)
         }
         Body::AppendReply(AppendOutcome::Accepted { matched, full: _ }) => *matched <= INDEX_MAX,
         Body::AppendReply(AppendOutcome::Rejected { prev, last, conflict }) => {

@@ -28,6 +28,8 @@ pub struct Config {
     /// Bound of [`Raft::raft_state_bytes`](super::Raft::raft_state_bytes), passed by less than one entry. At it,
     /// proposals are refused and a follower leaves entries out, except the no-op of a new leader. `None`: no bound.
     pub log_bytes_max: Option<u64>,
+    /// Bytes of the largest payload that the disk takes; entries with more are nobody's.
+    pub payload_max: usize,
     /// Payload bytes of the log's end that stay on the heap. Entries that are not sealed yet stay beyond it.
     pub tail_bytes: usize,
     /// Where the election timeouts are drawn from. Members need different ones.
@@ -117,6 +119,7 @@ impl Config {
             ("append_bytes_max", self.append_bytes_max as u64),
             ("append_entries_max", self.append_entries_max as u64),
             ("inflight_appends_max", self.inflight_appends_max as u64),
+            ("payload_max", self.payload_max as u64),
             ("inflight_bytes_max", self.inflight_bytes_max as u64),
             ("uncommitted_bytes_max", self.uncommitted_bytes_max),
             ("log_bytes_max", self.log_bytes_max.unwrap_or(1)),

@@ -39,6 +39,8 @@ pub(super) struct Core {
     pub(super) now: u64,
     /// Messages that no member of ours could have meant.
     pub(super) dropped: u64,
+    /// The disk has no room for more entries.
+    pub(super) no_space: bool,
     pub(super) random: Random,
     /// Numbers every read of this life, over all terms.
     last_read: ReadId,
@@ -62,6 +64,7 @@ impl Core {
             applied: base.index,
             now: 0,
             dropped: 0,
+            no_space: false,
             random,
             last_read: ReadId(0),
             ready: Ready::default(),

@@ -109,7 +109,8 @@ impl Follower {
                     let last = core.log.position_at(position.index.prev())?;
                     core.truncate(last);
                 }
-                if core.log_bound_reached().is_some() && entry::kind(&entry.payload) != Ok(Kind::NoOp) {
+                let full = core.no_space || core.log_bound_reached().is_some();
+                if full && entry::kind(&entry.payload) != Ok(Kind::NoOp) {
                     return Some(AppendOutcome::Accepted { matched, full: true });
                 }
                 core.log.append(entry);

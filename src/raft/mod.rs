@@ -195,6 +195,12 @@ impl Raft {
         self.core.log.seal(through);
     }
 
+    /// Whether the disk has room for more entries. Without it a follower leaves entries out, as at the log's bound, so that
+    /// votes still find room; what a host proposes is the host's to refuse.
+    pub fn no_space(&mut self, no_space: bool) {
+        self.core.no_space = no_space;
+    }
+
     /// A snapshot of this node's own map is durable under its name. The next [`Ready`] marks it; the log below it goes
     /// when that batch is durable. One that a newer snapshot has overtaken is ignored.
     ///

@@ -79,3 +79,52 @@ impl Hello {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hello() -> Hello {
+        Hello {
+            protocol_min: 1,
+            protocol_max: 2,
+            features: 0,
+            cluster: ClusterId([1; 16]),
+            node: NodeId(2),
+            disk: DiskId([2; 16]),
+            boot: 1,
+            group: 0,
+            bootstrap: [3; 32],
+            terms: "nodes 1 2".into(),
+        }
+    }
+
+    #[track_caller]
+    fn refuse(change: impl FnOnce(&mut Hello), words: &[&str]) {
+        let mut theirs = hello();
+        change(&mut theirs);
+        let refusal = hello().check(&theirs, NodeId(2)).expect_err("it differs");
+        assert!(words.iter().all(|word| refusal.contains(word)), "{refusal}");
+    }
+
+    #[test]
+    fn whoever_differs_is_told_how() {
+        assert_eq!(hello().check(&hello(), NodeId(2)), Ok(()));
+        refuse(|theirs| theirs.node = NodeId(3), &["certificate of node 2", "hello of node 3"]);
+        refuse(|theirs| theirs.protocol_min = 3, &["1 to 2", "speaks 3 to"]);
+        refuse(|theirs| theirs.protocol_max = 0, &["1 to 2", "to 0"]);
+        refuse(|theirs| theirs.cluster = ClusterId([9; 16]), &["0101", "0909"]);
+        refuse(|theirs| theirs.group = 4, &["group 0", "of 4"]);
+        let other = |theirs: &mut Hello| {
+            theirs.bootstrap = [4; 32];
+            theirs.terms = "nodes 1 2 3".into();
+        };
+        refuse(other, &["ours nodes 1 2;", "nodes 1 2 3"]);
+    }
+
+    #[test]
+    fn a_newer_member_that_still_speaks_ours_is_welcome() {
+        let theirs = Hello { protocol_min: 2, protocol_max: 9, features: 1 << 60, ..hello() };
+        assert_eq!(hello().check(&theirs, NodeId(2)), Ok(()));
+    }
+}

@@ -60,4 +60,4 @@ pub use options::{Options, segment_bytes};
 pub use recover::{Recovered, open};
 pub use sealed::{SealedSegment, find};
 pub use verify::{DumpLine, Finding, Part, Summary, dump, verify};
-pub use wal::{Chore, ChoreDone, Stats, Synced, Wal};
+pub use wal::{Chore, ChoreDone, DirGuard, Stats, Synced, Wal};

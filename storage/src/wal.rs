@@ -112,6 +112,17 @@ enum NoSpace {
     Retry,
 }
 
+/// A share of the directory's lock, see [`Wal::guard`].
+pub struct DirGuard<F: Fs> {
+    _lock: Arc<Mutex<F::Lock>>,
+}
+
+impl<F: Fs> Clone for DirGuard<F> {
+    fn clone(&self) -> Self {
+        Self { _lock: self._lock.clone() }
+    }
+}
+
 /// What [`Wal::sync`] has achieved.
 #[derive(Debug, Default)]
 #[must_use]
@@ -261,6 +272,11 @@ impl<F: Fs> Wal<F> {
         let sealed: u64 =
             self.live.iter().rev().skip(1).map(|segment| segment.bytes.saturating_sub(HEADER_LEN)).sum();
         sealed + (self.active.offset - HEADER_LEN)
+    }
+
+    /// Keeps the directory locked for as long as it lives, beyond the log itself: for whoever else writes there.
+    pub fn guard(&self) -> DirGuard<F> {
+        DirGuard { _lock: self.lock.clone() }
     }
 
     /// This directory's id.

@@ -93,6 +93,9 @@ fn refused(cluster: &Cluster, id: u64, what: &str, file: &Path) {
     for words in [name, "offset", "do not empty it"] {
         assert!(found.stderr.contains(words), "{what}: {words}: {found:?}");
     }
+    let json = run(&["log", "verify", "--dir", &dir, "--json"]).code(1).json();
+    assert_eq!(json["path"].as_str(), file.to_str(), "{what}: {json}");
+    assert!(json["sound"] == false && json["offset"].is_u64() && json.get("index").is_some(), "{json}");
     let words = found.stderr.lines().last().unwrap();
     assert!(serve.stderr.contains(words), "{what}: the same words: {found:?} {serve:?}");
 }

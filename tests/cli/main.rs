@@ -13,5 +13,6 @@ mod commands;
 mod crash;
 mod damage;
 mod demo;
+mod failing;
 mod load;
 mod offline;

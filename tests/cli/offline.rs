@@ -56,7 +56,17 @@ fn certificates_are_made_once_and_keys_are_private() {
     }
     let again = run(&["cert", "new-cluster", "--out", &path("authority")]).code(4);
     assert!(again.stderr.contains("exists"), "{again:?}");
-    run(&["cert", "client", "--cluster", &path("authority"), "--name", "a b", "--out", &path("b")]).code(4);
-    run(&["cert", "node", "--cluster", &path("nowhere"), "--id", "1", "--out", &path("c")]).code(4);
+    run(&["cert", "client", "--cluster", &path("authority"), "--name", "a b", "--out", &path("b")]).code(2);
+    run(&["cert", "node", "--cluster", &path("nowhere"), "--id", "1", "--out", &path("c")]).code(2);
     run(&["cert", "node", "--cluster", &path("authority"), "--id", "0", "--out", &path("c")]).code(2);
+}
+
+#[test]
+fn without_an_identity_no_server_is_to_blame() {
+    for command in [vec!["status"], vec!["get", "color"]] {
+        let args = [command, vec!["--servers", "192.0.2.1:7001"]].concat();
+        let refused = run(&args).code(2);
+        assert!(refused.stderr.contains("raftmap cert client"), "{refused:?}");
+        assert!(!refused.stderr.contains("refused"), "{refused:?}");
+    }
 }

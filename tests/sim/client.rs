@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
-use raftmap::clerk::machine::{CallId, Ending, Machine, Output, ServerId};
+use raftmap::clerk::machine::{CallId, Ending, Machine, Output, ServerAddress, ServerId};
 use raftmap::kv::{Command, Owner, Reply};
 use raftmap::wire::client::{Answer, Ask, Query, Request, Response, decode_request, encode_request};
 
@@ -36,9 +36,9 @@ pub(crate) struct Client {
 }
 
 impl Client {
-    pub(crate) fn new(nodes: usize, window: u32, mut dice: Dice) -> Self {
-        let servers = dice.shuffled(nodes).into_iter().map(|at| Some(address(at))).collect();
-        let machine = Machine::new(servers, u64::from(window));
+    pub(crate) fn new(nodes: usize, window: u64, mut dice: Dice) -> Self {
+        let servers = dice.shuffled(nodes).into_iter().map(|at| ServerAddress::Remote(address(at))).collect();
+        let machine = Machine::new(servers, window);
         Self {
             machine,
             dice,
@@ -132,7 +132,7 @@ impl World {
     pub(crate) fn connected(&mut self, client: usize, server: ServerId, node: usize, ok: bool) {
         let running = self.nodes[node].life.as_ref().is_some_and(|life| life.paused.is_none());
         if !ok || !running {
-            self.clients[client].machine.link_down(self.now, server);
+            self.clients[client].machine.connect_failed(self.now, server, "nobody answers".into());
             return self.client_acts(client);
         }
         let life = self.nodes[node].lives;
@@ -183,7 +183,7 @@ impl World {
         let Some(number) = self.clients[at].calls.get(&call).copied() else { return };
         let end = match ending {
             Ending::Done(answer) => self.end_of(number, answer),
-            Ending::NotDone(_) | Ending::NoAnswer => End::NotDone,
+            Ending::NotDone(_) | Ending::NoAnswer | Ending::Unreached(_) | Ending::WindowFull => End::NotDone,
             Ending::Expired => {
                 self.trace.sometimes("a session expired under a doubtful write");
                 End::Unknown
@@ -261,10 +261,7 @@ fn draw_write(
     let value = Bytes::from(text.clone());
     match client.dice.below(4) {
         0 => (What::Delete, Command::Delete { key }),
-        1 => (
-            What::Compare { version, value: text },
-            Command::CompareAndPut { key, version, value },
-        ),
+        1 => (What::Compare { version, value: text }, Command::CompareAndPut { key, version, value }),
         _ => (What::Put { value: text }, Command::Put { key, value }),
     }
 }

@@ -60,19 +60,24 @@ impl World {
     /// One, often the leader; or several; or all at once.
     fn victims(&mut self) -> Vec<usize> {
         let count = self.nodes.len();
-        let leads = |at: &usize| {
-            let life = self.nodes[*at].life.as_ref();
-            life.is_some_and(|life| life.replica.soft_state().role == RoleKind::Leader)
-        };
         match self.nemesis.below(8) {
             0 => (0..count).collect(),
             1 => {
                 let some = self.nemesis.between(1, count as u64) as usize;
                 self.nemesis.shuffled(count).into_iter().take(some).collect()
             }
-            2..=4 => (0..count).find(leads).into_iter().collect(),
+            2..=4 => self.leader().into_iter().collect(),
             _ => vec![self.nemesis.place(count)],
         }
+    }
+
+    /// Somebody who takes itself for the leader.
+    fn leader(&self) -> Option<usize> {
+        let leads = |at: &usize| {
+            let life = self.nodes[*at].life.as_ref();
+            life.is_some_and(|life| life.replica.soft_state().role == RoleKind::Leader)
+        };
+        (0..self.nodes.len()).find(leads)
     }
 
     fn crash_some(&mut self) {
@@ -113,7 +118,8 @@ impl World {
     fn partition(&mut self) {
         let shape = self.nemesis.pick(&SHAPES);
         self.links.heal();
-        self.links.cut(shape, self.nodes.len(), self.clients.len(), &mut self.nemesis);
+        let leader = self.leader().unwrap_or(0);
+        self.links.cut(shape, self.nodes.len(), self.clients.len(), leader, &mut self.nemesis);
         self.trace.sometimes("the network was cut");
         let time = self.nemesis.time(Duration::from_millis(50), Duration::from_secs(4));
         self.after(time, Event::HealLinks);

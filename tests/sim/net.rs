@@ -36,8 +36,7 @@ pub(crate) enum Shape {
     OneWay,
 }
 
-pub(crate) const SHAPES: [Shape; 5] =
-    [Shape::One, Shape::Halves, Shape::Bridge, Shape::Ring, Shape::OneWay];
+pub(crate) const SHAPES: [Shape; 5] = [Shape::One, Shape::Halves, Shape::Bridge, Shape::Ring, Shape::OneWay];
 
 impl Links {
     pub(crate) fn new(setup: Net, dice: Dice) -> Self {
@@ -89,8 +88,14 @@ impl Links {
     }
 
     /// Cuts links between nodes by `shape`; each client then sees some of the nodes.
-    pub(crate) fn cut(&mut self, shape: Shape, nodes: usize, clients: usize, dice: &mut Dice) {
-        let order = dice.shuffled(nodes);
+    ///
+    /// The node that is alone, or between the parts, is often `leader`: nobody else has as much to do wrong.
+    pub(crate) fn cut(&mut self, shape: Shape, nodes: usize, clients: usize, leader: usize, dice: &mut Dice) {
+        let mut order = dice.shuffled(nodes);
+        if dice.below(3) > 0 {
+            order.retain(|node| *node != leader);
+            order.insert(0, leader);
+        }
         let left = dice.between(1, (nodes as u64 / 2).max(1)) as usize;
         let one_way = dice.below(2) == 0;
         for (a, from) in order.iter().enumerate() {

@@ -3,11 +3,13 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use raftmap::Fault;
 use raftmap::node::jobs;
 use raftmap::node::replica::{ClientId, Durable, Input, Job};
 use raftmap::raft::{BatchNumber, Outbound, RoleKind, SoftState};
 use raftmap::storage::StoreError;
 use raftmap::storage::model::{Cut, ModelFs};
+use raftmap::storage::snapshot::SnapshotError;
 use raftmap::storage::types::{Batch, NodeId};
 use raftmap::wire::client::{Answer, Response, encode_response};
 use raftmap::wire::peer;
@@ -169,7 +171,11 @@ impl World {
             self.trace.sometimes("a log was truncated");
         }
         if let Some(mark) = batch.snapshot {
-            self.trace.sometimes(if mark.reset { "a log was reset by a snapshot" } else { "a snapshot was marked" });
+            self.trace.sometimes(if mark.reset {
+                "a log was reset by a snapshot"
+            } else {
+                "a snapshot was marked"
+            });
         }
         let last = batch.entries.last().map_or(0, |entry| entry.position.index.0);
         self.trace.note(self.now, at, "submits", last, batch.entries.len() as u64);
@@ -188,7 +194,8 @@ impl World {
     }
 
     pub(crate) fn heard(&mut self, from: usize, to: usize, bytes: &Bytes) {
-        let message = peer::decode(bytes).unwrap_or_else(|error| panic!("the simulated net harms nothing: {error}"));
+        let message =
+            peer::decode(bytes).unwrap_or_else(|error| panic!("the simulated net harms nothing: {error}"));
         self.push(to, Input::Peer { from: NodeId(from as u64 + 1), message });
     }
 
@@ -318,19 +325,21 @@ impl World {
         let node = &self.nodes[at];
         match job {
             Job::WriteSnapshot { image, membership } => {
-                let result = jobs::write(&node.disk, node.dir(), CLUSTER, &image, membership);
-                match &result {
+                let input = match jobs::write(&node.disk, node.dir(), CLUSTER, &image, membership) {
                     Ok(snapshot) => {
-                        let checked = self.watch.snapshot(node.id(), *snapshot);
+                        let checked = self.watch.snapshot(node.id(), snapshot);
                         self.must(checked);
+                        Input::SnapshotWritten(Ok(snapshot))
                     }
                     Err(error) => {
                         assert!(node.excused, "{}: {error}", node.id());
                         self.trace.sometimes("a snapshot could not be written");
+                        failed(&error).unwrap_or_else(|| Input::SnapshotWritten(Err(error.to_string())))
                     }
-                }
-                self.push(at, Input::SnapshotWritten(result.map_err(|error| error.to_string())));
+                };
+                self.push(at, input);
             }
+            Job::Discard { map } => drop(map),
             Job::SendSnapshot { peer, term, snapshot, membership } => {
                 self.send_snapshot(at, peer, term, snapshot, membership);
             }
@@ -460,6 +469,11 @@ impl World {
     }
 }
 
+/// What a snapshot's error means to the node beyond the snapshot.
+pub(crate) fn failed(error: &SnapshotError) -> Option<Input> {
+    error.is_final().then(|| Input::Fault(Fault::Log(error.to_string())))
+}
+
 fn after(disk: &ModelFs, crash: Crash) -> ModelFs {
     match crash {
         Crash::Kill => disk.kill(),
@@ -467,4 +481,3 @@ fn after(disk: &ModelFs, crash: Crash) -> ModelFs {
         Crash::Power(cut) => disk.cut(cut),
     }
 }
-

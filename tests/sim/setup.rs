@@ -44,6 +44,8 @@ pub(crate) struct Load {
     pub(crate) clients: usize,
     /// Calls of one client at a time.
     pub(crate) pipeline: usize,
+    /// Writes of one client with a number and no answer.
+    pub(crate) window: u64,
     pub(crate) keys: u64,
     /// Bytes of filler in a put, at most.
     pub(crate) filler: u64,
@@ -118,9 +120,9 @@ impl Setup {
             value_bytes: 16 * 1024,
             sessions: dice.pick(&[16, 64, 1_024]),
             session_ttl_ms: dice.pick(&[3_000, 10_000, 3_600_000, 3_600_000]),
-            window: dice.pick(&[1, 2, 16, 1_024]),
+            window: 1_024,
         };
-        let drift = dice.pick(&[0, 0, 10, 200]);
+        let drift = dice.pick(&[0, 10, 200, 300]);
         let clocks = (0..nodes).map(|_| dice.between(1_000 - drift, 1_000 + drift)).collect();
         let syncs = (0..nodes).map(|_| dice.time(millis(1) / 10, millis(10))).collect();
         let sizes = draw_sizes(&mut dice, max_raft_state, &limits);
@@ -201,6 +203,7 @@ impl Load {
         Self {
             clients: dice.between(1, 5) as usize,
             pipeline: dice.pick(&[1, 1, 2, 8]),
+            window: dice.pick(&[1, 2, 16, 1_024]),
             keys: dice.between(1, 5),
             filler: dice.pick(&[0, 0, 100, 4_000]),
             reads: dice.pick(&[100, 300, 500]),

@@ -59,8 +59,8 @@ impl Log {
             let crc = match tail.get(&index) {
                 Some(crc) => *crc,
                 None => {
-                    let segment =
-                        find(&recovered.sealed, index).ok_or_else(|| format!("entry {index} is in no segment"))?;
+                    let segment = find(&recovered.sealed, index)
+                        .ok_or_else(|| format!("entry {index} is in no segment"))?;
                     segment.entry(index).map_err(|error| error.to_string())?.payload_crc
                 }
             };
@@ -135,7 +135,9 @@ impl Shadow {
             for (index, mark) in self.durable.entries.range(..=kept) {
                 if !found.holds(*index, *mark) {
                     let found = found.entries.get(index);
-                    return Err(format!("entry {index} was durable as {mark:?} and is {found:?} after recovery"));
+                    return Err(format!(
+                        "entry {index} was durable as {mark:?} and is {found:?} after recovery"
+                    ));
                 }
             }
         }

@@ -7,10 +7,12 @@ use bytes::Bytes;
 use raftmap::node::jobs;
 use raftmap::node::replica::{Arrived, Input};
 use raftmap::storage::model::ModelFs;
-use raftmap::storage::snapshot::{Reader, Receiver};
+use raftmap::storage::snapshot::{Reader, Receiver, SnapshotError};
 use raftmap::storage::types::{Membership, NodeId, SnapshotId, Term};
 
 use crate::net::End;
+use crate::node::CLUSTER;
+use crate::process::failed;
 use crate::world::{Event, World};
 
 /// Most bytes of a snapshot in these worlds.
@@ -50,7 +52,7 @@ impl World {
         };
         self.transfers_begun += 1;
         let number = self.transfers_begun;
-        let piece = self.schedule.between(200, 20_000) as usize;
+        let piece = self.schedule.between(50, 2_000) as usize;
         let (from_life, to) = (node.lives, peer.0 as usize - 1);
         let transfer =
             Transfer { from, from_life, to, receiving: None, term, snapshot, membership, raw, piece };
@@ -121,13 +123,13 @@ impl World {
         }
         let begin = receiver.offset() as usize;
         let end = (begin + transfer.piece).min(transfer.raw.len());
-        receiver.write(&transfer.raw[begin..end]).map_err(|_| ())?;
+        receiver.write(&transfer.raw[begin..end]).map_err(|error| self.give_up(transfer.to, &error))?;
         if end < transfer.raw.len() {
             transfer.receiving = Some((receiving, receiver));
             return Ok(false);
         }
-        receiver.publish().map_err(|_| ())?;
-        let (header, map) = jobs::load(&fs, &dir, &transfer.snapshot).map_err(|_| ())?;
+        receiver.publish().map_err(|error| self.give_up(transfer.to, &error))?;
+        let (header, map) = jobs::load(&fs, &dir, &transfer.snapshot, CLUSTER).map_err(|_| ())?;
         assert_eq!(header.membership, transfer.membership, "a snapshot and its announcement");
         let arrived = Arrived {
             from: NodeId(transfer.from as u64 + 1),
@@ -138,6 +140,11 @@ impl World {
         };
         self.push(transfer.to, Input::SnapshotArrived(Box::new(arrived)));
         Ok(true)
+    }
+
+    fn give_up(&mut self, at: usize, error: &SnapshotError) {
+        self.trace.sometimes("a snapshot could not be received");
+        failed(error).into_iter().for_each(|input| self.push(at, input));
     }
 
     fn keep(&mut self, transfer: Transfer) {

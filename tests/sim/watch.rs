@@ -60,7 +60,10 @@ impl Watch {
                 if *matched <= durable.last() && term <= durable.hard_state.term {
                     return Ok(());
                 }
-                Err(format!("{id} acknowledges {matched} in term {term}, its disk holds {:?}", durable.last()))
+                Err(format!(
+                    "{id} acknowledges {matched} in term {term}, its disk holds {:?}",
+                    durable.last()
+                ))
             }
             Body::VoteReply { granted: false }
             | Body::AppendReply(AppendOutcome::Rejected { .. })
@@ -112,7 +115,9 @@ impl Watch {
     fn commit(&mut self, nodes: &[Node], index: Index, mark: Mark) -> Checked {
         match self.committed.get(index.0 as usize - 1) {
             Some(first) if *first == mark => return Ok(()),
-            Some(first) => return Err(format!("entry {index} was committed as {first:?}, and now as {mark:?}")),
+            Some(first) => {
+                return Err(format!("entry {index} was committed as {first:?}, and now as {mark:?}"));
+            }
             None if index.0 as usize == self.committed.len() + 1 => self.committed.push(mark),
             None => return Err(format!("entry {index} is committed, those before it never were")),
         }
@@ -155,8 +160,8 @@ impl Watch {
 
     /// All that was ever committed is on a majority of disks.
     pub(crate) fn whole(&self, nodes: &[Node]) -> Checked {
-        let marks = self.committed.iter().enumerate();
-        marks.map(|(at, mark)| on_a_majority(nodes, Index(at as u64 + 1), *mark)).collect()
+        let mut marks = self.committed.iter().enumerate();
+        marks.try_for_each(|(at, mark)| on_a_majority(nodes, Index(at as u64 + 1), *mark))
     }
 }
 

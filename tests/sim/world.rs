@@ -35,11 +35,28 @@ pub(crate) enum Event {
     /// To the node in this place, in this life of it.
     Node(usize, u64, Inner),
     /// A message from a member, to whatever life is there.
-    Peer { from: usize, to: usize, bytes: Bytes },
-    Request { connection: u64, bytes: Bytes },
-    Response { connection: u64, response: Box<Response> },
-    Connected { client: usize, server: ServerId, node: usize, ok: bool },
-    Disconnect { connection: u64 },
+    Peer {
+        from: usize,
+        to: usize,
+        bytes: Bytes,
+    },
+    Request {
+        connection: u64,
+        bytes: Bytes,
+    },
+    Response {
+        connection: u64,
+        response: Box<Response>,
+    },
+    Connected {
+        client: usize,
+        server: ServerId,
+        node: usize,
+        ok: bool,
+    },
+    Disconnect {
+        connection: u64,
+    },
     Transfer(u64),
     Issue(usize),
     ClientTick(usize),
@@ -131,7 +148,8 @@ impl World {
             let disk = ModelFs::new(Dice::new(seed, &format!("disk {at}")).number());
             Node::new(setup.node(at), setup.sizes, disk, setup.clocks[at], setup.syncs[at])
         });
-        let client = |at| Client::new(setup.nodes, setup.limits.window, Dice::new(seed, &format!("client {at}")));
+        let client =
+            |at| Client::new(setup.nodes, setup.load.window, Dice::new(seed, &format!("client {at}")));
         let mut world = Self {
             nodes: nodes.collect(),
             clients: (0..setup.load.clients).map(client).collect(),
@@ -330,7 +348,6 @@ impl World {
         self.must(order::check(&self.history, &last));
     }
 }
-
 
 impl Drop for World {
     fn drop(&mut self) {

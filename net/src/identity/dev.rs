@@ -20,7 +20,7 @@ pub fn is_loopback(addr: SocketAddr) -> bool {
     addr.ip().to_canonical().is_loopback()
 }
 
-/// The shared development identity of this user, for `role`. The caller makes sure that it is used on loopback only.
+/// The shared development identity of this user, for `role`. No connection is made under it to anything but a loopback address.
 ///
 /// It lives in `RAFTMAP_DEV_DIR`, else in `raftmap/dev` under `XDG_STATE_HOME` or `~/.local/state`, else in a
 /// directory of the user's own among the temporary files.
@@ -39,16 +39,17 @@ pub(super) fn dev_identity_in(dir: &Path, role: &Role) -> Result<Identity, Ident
         appear(dir, &authority_dir, |new| Authority::new()?.save(new))?;
     }
     let authority = Authority::load(&authority_dir)?;
-    match role {
-        Role::Client(_) => authority.issue(role),
+    let identity = match role {
+        Role::Client(_) => authority.issue(role)?,
         Role::Node(id) => {
             let node_dir = dir.join(format!("node-{id}"));
             if !node_dir.exists() {
                 appear(dir, &node_dir, |new| authority.issue_to(role, new))?;
             }
-            Identity::load(&node_dir)
+            Identity::load(&node_dir)?
         }
-    }
+    };
+    Ok(identity.kept_to_loopback())
 }
 
 /// Fills a directory aside and renames it into place. The caller holds the lock.
@@ -113,8 +114,13 @@ fn own_user() -> Result<u32, IdentityError> {
 mod tests {
     use std::os::unix::fs::PermissionsExt;
     use std::thread;
+    use std::time::Duration;
+
+    use bytes::Bytes;
+    use tokio::runtime::Handle;
 
     use super::*;
+    use crate::{ClientEndpoint, ConnectError, Limits, ReplyHandler};
 
     fn own_dir() -> tempfile::TempDir {
         let dir = tempfile::tempdir().unwrap();
@@ -152,6 +158,28 @@ mod tests {
         assert_eq!(first.derived_secret("x"), again.derived_secret("x"));
         let client = dev_identity_in(dir.path(), &Role::Client("c".into())).unwrap();
         assert_eq!(client.cluster(), first.cluster());
+    }
+
+    struct Nobody;
+
+    impl ReplyHandler for Nobody {
+        fn reply(&mut self, _payload: Bytes) {}
+
+        fn closed(&mut self, _reason: String) {}
+    }
+
+    #[tokio::test]
+    async fn it_is_never_shown_beyond_this_machine() {
+        let dir = own_dir();
+        let far = "192.0.2.1:7001".parse().unwrap();
+        for role in [Role::Node(1), Role::Client("c".into())] {
+            let identity = dev_identity_in(dir.path(), &role).unwrap();
+            assert_eq!(identity.check_reach("127.0.0.1:7001".parse().unwrap()), Ok(()));
+            let endpoint = ClientEndpoint::new(identity, Limits::default(), &Handle::current()).unwrap();
+            let hello = Bytes::from_static(b"hello");
+            let refusal = endpoint.connect(far, hello, Nobody, Duration::from_millis(100)).await.unwrap_err();
+            assert!(matches!(refusal, ConnectError::OutOfReach(_)), "{refusal}");
+        }
     }
 
     #[test]

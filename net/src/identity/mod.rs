@@ -119,6 +119,16 @@ pub enum IdentityError {
     Make(#[from] rcgen::Error),
 }
 
+/// The development identity was about to be shown beyond this machine. Make one for this cluster.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{addr} is not a loopback address, and the development identity is good for those only: make one with {command} and name it with --identity DIR"
+)]
+pub struct OutOfReach {
+    addr: SocketAddr,
+    command: String,
+}
+
 /// A certificate with its key, and the authority that it trusts. Cheap to clone.
 #[derive(Clone)]
 pub struct Identity(Arc<Inner>);
@@ -129,6 +139,8 @@ struct Inner {
     authority: CertificateDer<'static>,
     certificate: CertificateDer<'static>,
     key: PrivateKeyDer<'static>,
+    /// Every process of this user can be anybody by this authority: it says nothing beyond this machine.
+    loopback_only: bool,
 }
 
 /// The key stays out of logs.
@@ -207,7 +219,28 @@ impl Identity {
         key: PrivateKeyDer<'static>,
     ) -> Result<Self, String> {
         let (name, fingerprint) = name::read(&certificate)?;
-        Ok(Identity(Arc::new(Inner { name, fingerprint, authority, certificate, key })))
+        Ok(Identity(Arc::new(Inner { name, fingerprint, authority, certificate, key, loopback_only: false })))
+    }
+
+    /// The same, good on loopback addresses only.
+    fn kept_to_loopback(self) -> Self {
+        let Inner { name, fingerprint, authority, certificate, key, loopback_only: _ } = &*self.0;
+        Identity(Arc::new(Inner {
+            name: name.clone(),
+            fingerprint: *fingerprint,
+            authority: authority.clone(),
+            certificate: certificate.clone(),
+            key: key.clone_key(),
+            loopback_only: true,
+        }))
+    }
+
+    /// Whether it may be shown to, and believed of, who is at `addr`.
+    pub(crate) fn check_reach(&self, addr: SocketAddr) -> Result<(), OutOfReach> {
+        if self.0.loopback_only && !is_loopback(addr) {
+            return Err(OutOfReach { addr, command: command_for(self.role()) });
+        }
+        Ok(())
     }
 
     pub(crate) fn authority(&self) -> &CertificateDer<'static> {

@@ -6,12 +6,14 @@ use std::time::Duration;
 
 use super::Shared;
 use super::link::{self, Established, GreetError, Link};
-use crate::identity::SERVER_NAME;
+use crate::identity::{OutOfReach, SERVER_NAME};
 use crate::stream::{self, CloseCode};
 use crate::tls::{self, Refusal};
 
 #[derive(Debug, thiserror::Error)]
 enum DialError {
+    #[error(transparent)]
+    OutOfReach(#[from] OutOfReach),
     #[error("cannot dial: {0}")]
     Connect(#[from] quinn::ConnectError),
     #[error("{}", stream::reason(.0))]
@@ -47,6 +49,7 @@ pub(super) async fn run(shared: Arc<Shared>, link: Arc<Link>) {
 }
 
 async fn dial(shared: &Shared, link: &Link) -> Result<Established, DialError> {
+    shared.identity.check_reach(link.addr)?;
     let limit = shared.limits.handshake;
     let connecting = shared.endpoint.connect_with(shared.dial_config.clone(), link.addr, SERVER_NAME)?;
     let connection =

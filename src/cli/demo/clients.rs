@@ -183,7 +183,10 @@ async fn resolve(mut pending: Pending, end: Instant) -> Outcome {
             return Outcome::Unknown;
         }
         match pending.resolve(left.min(DEADLINE)).await {
-            Ok(written) => return Outcome::Acked { version: written.index },
+            Ok(written) => {
+                let stored = written.version().map(|version| Outcome::Acked { version });
+                return stored.unwrap_or(Outcome::NotDone);
+            }
             Err(Error::Unknown(again)) => pending = again,
             // Whatever it was, it does not undo that the write had been sent.
             Err(_) => return Outcome::Unknown,

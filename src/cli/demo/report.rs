@@ -76,12 +76,29 @@ impl Report {
         self.kills.iter().filter(|kill| kill.led).count() as u64
     }
 
-    /// Whether everything was checked, nothing is wrong, and a leader was killed on the way.
+    /// Whether everything was checked, nothing is wrong, and there was something to check.
     pub(crate) fn passed(&self) -> bool {
         self.findings.as_ref().is_some_and(Findings::is_clean)
             && self.digests_equal == Some(true)
             && self.problems.is_empty()
-            && self.leader_kills() > 0
+            && self.says_nothing().is_none()
+    }
+
+    /// Why this run would prove nothing even if nothing is wrong: what did not happen cannot have failed.
+    fn says_nothing(&self) -> Option<&'static str> {
+        if self.leader_kills() == 0 {
+            Some("no leader was killed")
+        } else if self.acked == 0 {
+            Some("no write was acknowledged")
+        } else if self.reads == 0 {
+            Some("no read was answered")
+        } else if self.failovers.is_empty() {
+            Some("no write was acknowledged after a leader's end")
+        } else if self.not_done > self.acked + self.unknown {
+            Some("most writes were refused")
+        } else {
+            None
+        }
     }
 
     fn operations_per_second(&self) -> u64 {
@@ -178,10 +195,10 @@ impl Report {
         for problem in &self.problems {
             writeln!(text, "  {problem}")?;
         }
-        match (self.passed(), self.leader_kills()) {
+        match (self.passed(), self.says_nothing()) {
             (true, _) => writeln!(text, "all is well (seed {})", self.seed),
-            (false, 0) => writeln!(text, "NOT PASSED: no leader was killed (seed {})", self.seed),
-            (false, _) => writeln!(text, "NOT PASSED (seed {})", self.seed),
+            (false, Some(why)) => writeln!(text, "NOT PASSED: {why} (seed {})", self.seed),
+            (false, None) => writeln!(text, "NOT PASSED (seed {})", self.seed),
         }?;
         match &self.kept {
             Some(dir) => writeln!(text, "the nodes' data and logs are in {}", dir.display()),
@@ -239,7 +256,12 @@ mod tests {
 
     fn sound() -> Report {
         Report {
+            acked: 3,
+            unknown: 1,
+            not_done: 4,
+            reads: 5,
             kills: vec![kill(0, 1, true)],
+            failovers: vec![Duration::from_millis(400)],
             findings: Some(Findings::default()),
             digests_equal: Some(true),
             ..Report::default()
@@ -275,9 +297,13 @@ mod tests {
     #[test]
     fn one_thing_wrong_is_enough_to_fail() {
         assert!(sound().passed());
-        let failing: [fn(&mut Report); 11] = [
+        let failing: [fn(&mut Report); 15] = [
             |report| report.kills.clear(),
             |report| report.kills = vec![kill(0, 1, false)],
+            |report| report.acked = 0,
+            |report| report.reads = 0,
+            |report| report.failovers.clear(),
+            |report| report.not_done = 5,
             |report| report.findings = None,
             |report| report.digests_equal = Some(false),
             |report| report.digests_equal = None,
@@ -319,7 +345,13 @@ mod tests {
             assert!(json.get(name).is_some(), "{name}");
         }
         assert_eq!(json["lost"], 0);
-        assert_eq!(json["failover_p50_ms"], Value::Null);
+        assert_eq!(json["failover_p50_ms"], 400);
+        let unseen = Report { failovers: Vec::new(), ..sound() };
+        assert_eq!(
+            unseen.json()["failover_p50_ms"],
+            Value::Null,
+            "what was not measured is not said to be 0"
+        );
         let unchecked = Report { findings: None, ..sound() };
         assert_eq!(unchecked.json()["lost"], Value::Null, "what was not checked is not said to be 0");
     }

@@ -134,21 +134,22 @@ fn data_bytes_follow_every_change() {
 #[test]
 fn limits_are_checked_at_the_door() {
     assert_eq!(Limits::default().validate(), Ok(()));
-    assert_eq!(SMALL.validate(), Ok(()));
+    const WIDE: Limits = Limits { window: 1_024, ..SMALL };
+    assert_eq!(WIDE.validate(), Ok(()));
     let check = |limits: Limits, limit: &str| {
         assert_eq!(limits.validate().map_err(|error| error.limit), Err(limit));
     };
-    check(Limits { key_bytes: 0, ..SMALL }, "key_bytes");
-    check(Limits { key_bytes: 64 * 1024 + 1, ..SMALL }, "key_bytes");
-    check(Limits { value_bytes: 0, ..SMALL }, "value_bytes");
-    check(Limits { value_bytes: 1024 * 1024 + 1, ..SMALL }, "value_bytes");
-    check(Limits { sessions: 0, ..SMALL }, "sessions");
-    check(Limits { sessions: 1024 * 1024 + 1, ..SMALL }, "sessions");
-    check(Limits { session_ttl_ms: 0, ..SMALL }, "session_ttl_ms");
-    check(Limits { window: 0, ..SMALL }, "window");
-    check(Limits { window: 16 * 1024 + 1, ..SMALL }, "window");
-    let error = Limits { window: 0, ..SMALL }.validate().unwrap_err();
-    assert_eq!(error.to_string(), "limit window is 0, choose one from 1 to 16384");
+    check(Limits { key_bytes: 0, ..WIDE }, "key_bytes");
+    check(Limits { key_bytes: 64 * 1024 + 1, ..WIDE }, "key_bytes");
+    check(Limits { value_bytes: 0, ..WIDE }, "value_bytes");
+    check(Limits { value_bytes: 1024 * 1024 + 1, ..WIDE }, "value_bytes");
+    check(Limits { sessions: 0, ..WIDE }, "sessions");
+    check(Limits { sessions: 1024 * 1024 + 1, ..WIDE }, "sessions");
+    check(Limits { session_ttl_ms: 0, ..WIDE }, "session_ttl_ms");
+    check(Limits { window: 1_023, ..WIDE }, "window");
+    check(Limits { window: 16 * 1024 + 1, ..WIDE }, "window");
+    let error = Limits { window: 1_023, ..WIDE }.validate().unwrap_err();
+    assert_eq!(error.to_string(), "limit window is 1023, choose one from 1024 to 16384");
 }
 
 #[test]

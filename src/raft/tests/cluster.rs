@@ -68,6 +68,7 @@ pub(super) fn config(id: NodeId) -> Config {
         inflight_bytes_max: 4000,
         uncommitted_bytes_max: 10_000,
         log_bytes_max: None,
+        payload_max: 1 << 20,
         tail_bytes: 1_000_000,
         seed: 7,
     }

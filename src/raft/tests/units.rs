@@ -445,3 +445,18 @@ fn a_snapshot_of_what_is_not_applied_is_a_bug_of_the_host() {
     let mut raft = follower_of_two(&[1, 1, 1], 1000);
     raft.snapshot_published(SnapshotId { position: Position::new(3, 1), length: 1, digest: [0; 32] });
 }
+
+#[test]
+fn an_entry_that_no_disk_takes_is_nobodys() {
+    let mut raft = follower_of_two(&[1], usize::MAX);
+    let max = raft.core.config.payload_max;
+    let append = |size| Body::Append {
+        prev: Position::new(1, 1),
+        commit: Index(0),
+        entries: vec![filled(2, 2, size)],
+    };
+    from_leader(&mut raft, 2, append(max + 1));
+    assert_eq!((raft.status().last, raft.status().dropped), (Position::new(1, 1), 1));
+    from_leader(&mut raft, 2, append(max));
+    assert_eq!((raft.status().last, raft.status().dropped), (Position::new(2, 2), 1));
+}

@@ -131,6 +131,12 @@ pub enum SnapshotError {
 }
 
 impl SnapshotError {
+    /// Whether what reached the disk is unknown, so that the directory must be opened anew before it is trusted. A second
+    /// try could report a success that is none.
+    pub fn is_final(&self) -> bool {
+        matches!(self, Self::Io { .. } | Self::Failed { .. })
+    }
+
     fn io(op: &'static str, path: &Path, source: io::Error) -> Self {
         let path = path.to_path_buf();
         match source.kind() {

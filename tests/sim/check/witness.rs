@@ -27,7 +27,9 @@ fn real_time(calls: &[Call]) -> Result<(), String> {
         }
         let least = floor.before(call.invoked) + u64::from(call.is_write());
         if index < least {
-            return Err(format!("at place {index}, though {least} had been reached before it began: {call:?}"));
+            return Err(format!(
+                "at place {index}, though {least} had been reached before it began: {call:?}"
+            ));
         }
     }
     Ok(())
@@ -60,9 +62,9 @@ fn replay(calls: &[&Call]) -> Result<(), String> {
                 return Err(format!("compared with {current}, it was {}: {call:?}", known.current()));
             }
             End::Mismatch { .. } => {}
-            End::Read { index, found } => known
-                .read(*index, found.as_ref(), &unknown)
-                .map_err(|error| format!("{error}: {call:?}"))?,
+            End::Read { index, found } => {
+                known.read(*index, found.as_ref(), &unknown).map_err(|error| format!("{error}: {call:?}"))?
+            }
             End::Unknown | End::NotDone => {}
         }
     }
@@ -111,7 +113,9 @@ impl Known {
     ) -> Result<(), String> {
         let Some((version, value)) = found else {
             return match &self.value {
-                Some(_) if !unknown.contains("") => Err(format!("absent, version {} was there", self.version)),
+                Some(_) if !unknown.contains("") => {
+                    Err(format!("absent, version {} was there", self.version))
+                }
                 Some(_) | None => Ok(()),
             };
         };
