@@ -82,6 +82,10 @@ impl World {
 
     fn crash_some(&mut self) {
         for at in self.victims() {
+            if self.nemesis.below(3) == 0 {
+                self.nodes[at].doomed = true;
+                continue;
+            }
             let crash = self.draw_crash();
             self.crash(at, crash);
             let time = self.nemesis.time(Duration::from_millis(5), Duration::from_secs(2));
@@ -162,7 +166,7 @@ impl World {
 
     pub(crate) fn heal_disk(&mut self, at: usize) {
         let node = &mut self.nodes[at];
-        node.slowness = 1;
+        (node.slowness, node.doomed) = (1, false);
         node.disk.set_quota(None);
         node.disk.heal();
     }

@@ -35,6 +35,8 @@ pub(crate) struct Node {
     pub(crate) sync: Duration,
     /// Syncs take this many times as long at the moment.
     pub(crate) slowness: u32,
+    /// It dies as soon as it has a chore or a snapshot in hand.
+    pub(crate) doomed: bool,
     /// Faults were ordered for its disk: it may refuse.
     pub(crate) excused: bool,
 }
@@ -105,6 +107,7 @@ impl Node {
             clock,
             sync,
             slowness: 1,
+            doomed: false,
             excused: false,
         }
     }

@@ -27,6 +27,14 @@ const TICK: Duration = Duration::from_millis(10);
 /// As in `node::writer`.
 const IDLE: Duration = Duration::from_millis(50);
 
+/// What a dying node was doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Midst {
+    Sync,
+    Chore,
+    Snapshot,
+}
+
 /// How a process ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Crash {
@@ -94,7 +102,11 @@ impl World {
             life.replica.step(clock, Input::Tick, &mut tray);
         }
         let advanced = life.replica.advance(clock, &mut tray);
+        let number = self.nodes[at].lives;
         self.effects(at, tray.0);
+        if self.nodes[at].life.is_none() || self.nodes[at].lives != number {
+            return;
+        }
         if let Err(fault) = advanced {
             return self.halt(at, &fault.to_string());
         }
@@ -231,6 +243,9 @@ impl World {
         if turn.chore {
             let time = self.disk_time(at);
             self.inside(at, time, Inner::Chore);
+            if self.nodes[at].doomed {
+                return self.die(at);
+            }
         }
         match turn.next {
             Some(Next::Sync) => {
@@ -308,10 +323,14 @@ impl World {
 
     fn start_job(&mut self, at: usize, job: Job) {
         let Some(life) = &mut self.nodes[at].life else { return };
+        let writes = matches!(job, Job::WriteSnapshot { .. });
         life.jobs.push_back(job);
         if life.jobs.len() == 1 {
             let time = self.disk_time(at) * 4;
             self.inside(at, time, Inner::Job);
+            if writes && self.nodes[at].doomed {
+                self.die(at);
+            }
         }
     }
 
@@ -403,6 +422,7 @@ impl World {
     }
 
     pub(crate) fn crash(&mut self, at: usize, crash: Crash) {
+        self.nodes[at].doomed = false;
         let Some(mut life) = self.nodes[at].life.take() else { return };
         self.trace.note(self.now, at, "crashes", self.nodes[at].lives, 0);
         self.trace.sometimes(match crash {
@@ -412,30 +432,30 @@ impl World {
             Crash::Power(_) => "the power was cut",
         });
         let disk = self.nodes[at].disk.clone();
-        let within = self.disks.below(4);
+        let mut midst: Vec<Midst> = Vec::new();
+        midst.extend(life.writer.syncing.then_some(Midst::Sync));
+        midst.extend(life.writer.chore.is_some().then_some(Midst::Chore));
         let job = life.jobs.pop_front();
-        self.nodes[at].disk = match (within, job) {
-            (0 | 1, _) if life.writer.syncing => {
-                self.trace.sometimes("a node died in a sync");
-                disk.keep_photos();
-                life.writer.die_syncing();
-                self.leave(&disk, crash)
+        midst.extend(matches!(job, Some(Job::WriteSnapshot { .. })).then_some(Midst::Snapshot));
+        if midst.is_empty() || self.disks.below(4) == 0 {
+            self.nodes[at].disk = after(&disk, crash);
+        } else {
+            disk.keep_photos();
+            match (self.disks.pick(&midst), job) {
+                (Midst::Sync, _) => life.writer.die_syncing(),
+                (Midst::Snapshot, Some(Job::WriteSnapshot { image, membership })) => {
+                    let dir = self.nodes[at].dir().to_path_buf();
+                    let _unheard = jobs::write(&disk, &dir, CLUSTER, &image, membership);
+                    self.trace.sometimes("a node died writing a snapshot");
+                }
+                (Midst::Chore | Midst::Snapshot, _) => {
+                    life.writer.run_chore();
+                    self.trace.sometimes("a node died in a chore");
+                }
             }
-            (0 | 1, Some(Job::WriteSnapshot { image, membership })) => {
-                self.trace.sometimes("a node died writing a snapshot");
-                disk.keep_photos();
-                let dir = self.nodes[at].dir().to_path_buf();
-                let _unheard = jobs::write(&disk, &dir, CLUSTER, &image, membership);
-                self.leave(&disk, crash)
-            }
-            (0..=2, _) if life.writer.chore.is_some() => {
-                self.trace.sometimes("a node died in a chore");
-                disk.keep_photos();
-                life.writer.run_chore();
-                self.leave(&disk, crash)
-            }
-            _ => after(&disk, crash),
-        };
+            self.trace.sometimes("a node died in the midst of writing");
+            self.nodes[at].disk = self.leave(&disk, crash);
+        }
         drop(life);
         self.lose_clients(at);
     }
@@ -462,6 +482,10 @@ impl World {
     fn halt(&mut self, at: usize, why: &str) {
         assert!(self.nodes[at].excused, "node {} stops by itself: {why}", at + 1);
         self.trace.sometimes("a node stopped by itself");
+        self.die(at);
+    }
+
+    fn die(&mut self, at: usize) {
         let crash = self.draw_crash();
         self.crash(at, crash);
         let time = Duration::from_millis(self.nemesis.between(10, 1_000));

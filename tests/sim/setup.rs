@@ -128,7 +128,7 @@ impl Setup {
         let sizes = draw_sizes(&mut dice, max_raft_state, &limits);
         let load = Load::draw(&mut dice);
         let (faults, net) = (Faults::draw(&mut dice), Net::draw(&mut dice));
-        let safety = millis(dice.between(2_000, 5_000));
+        let safety = millis(dice.between(2_500, 7_000));
         Self {
             seed,
             nodes,

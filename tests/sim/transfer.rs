@@ -30,6 +30,8 @@ pub(crate) struct Transfer {
     membership: Membership,
     raw: Bytes,
     piece: usize,
+    /// Between two pieces: bulk gives way to everything else.
+    pause: Duration,
 }
 
 impl World {
@@ -53,9 +55,10 @@ impl World {
         self.transfers_begun += 1;
         let number = self.transfers_begun;
         let piece = self.schedule.between(50, 2_000) as usize;
+        let pause = Duration::from_millis(self.schedule.pick(&[0, 0, 5, 50]));
         let (from_life, to) = (node.lives, peer.0 as usize - 1);
         let transfer =
-            Transfer { from, from_life, to, receiving: None, term, snapshot, membership, raw, piece };
+            Transfer { from, from_life, to, receiving: None, term, snapshot, membership, raw, piece, pause };
         self.transfers.insert(number, transfer);
         self.next_piece(number);
     }
@@ -64,7 +67,8 @@ impl World {
     fn next_piece(&mut self, number: u64) {
         let Some(transfer) = self.transfers.get(&number) else { return };
         let carried = self.links.carry(End::Node(transfer.from), End::Node(transfer.to));
-        self.after(carried.unwrap_or(Duration::from_millis(1_500)), Event::Transfer(number));
+        let time = carried.map_or(Duration::from_millis(1_500), |time| time + transfer.pause);
+        self.after(time, Event::Transfer(number));
     }
 
     pub(crate) fn transfer(&mut self, number: u64) {
