@@ -5,8 +5,8 @@ use std::time::Duration;
 use raftmap::raft::RoleKind;
 use raftmap::storage::model::{Cut, Effect, Fault, Op};
 
+use crate::life::Crash;
 use crate::net::SHAPES;
-use crate::process::Crash;
 use crate::world::{Event, World};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -18,6 +18,7 @@ mod check;
 mod client;
 mod dice;
 mod faults;
+mod life;
 mod net;
 mod node;
 mod process;
