@@ -203,7 +203,8 @@ impl World {
             self.last_done[at] = done.invoked;
         }
         done.end = end;
-        let think = self.setup.load.think.as_micros() as u64;
+        let lazy = if at % 2 == 1 { self.setup.load.lazy } else { 1 };
+        let think = (self.setup.load.think * lazy).as_micros() as u64;
         let think = Duration::from_micros(self.clients[at].dice.below(think));
         self.after(think, Event::Issue(at));
     }

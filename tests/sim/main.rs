@@ -75,7 +75,7 @@ fn met(tally: &Tally) {
         let missed: Vec<&&str> = OFTEN.iter().filter(|name| !met.contains(*name)).collect();
         assert!(missed.is_empty(), "never met: {missed:?}");
         // Worlds in which hardly anything was done show nothing.
-        assert!(tally.idle * 20 < tally.worlds, "{} worlds did hardly anything", tally.idle);
+        assert!(tally.idle * 10 <= tally.worlds, "{} worlds did hardly anything", tally.idle);
     }
 }
 
@@ -84,7 +84,7 @@ fn random_worlds() {
     met(&seeds("random_worlds", ENOUGH, |seed| World::run(Setup::draw(seed))));
 }
 
-/// Without faults nothing is unknown, refused or slow, whatever else is drawn.
+/// Without faults everybody gets through, however small the limits and wide the clocks apart.
 #[test]
 fn quiet_worlds() {
     let quiet = |seed| {

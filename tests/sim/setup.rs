@@ -51,6 +51,8 @@ pub(crate) struct Load {
     pub(crate) filler: u64,
     /// Thousandths of calls that read.
     pub(crate) reads: u64,
+    /// Every other client pauses this many times as long: it comes back to a server that all the others have left.
+    pub(crate) lazy: u32,
     /// Pause between two calls, at most.
     pub(crate) think: Duration,
     pub(crate) deadline: Duration,
@@ -207,6 +209,7 @@ impl Load {
             keys: dice.between(1, 5),
             filler: dice.pick(&[0, 0, 100, 4_000]),
             reads: dice.pick(&[100, 300, 500]),
+            lazy: dice.pick(&[1, 20]),
             think: dice.time(millis(5), millis(80)),
             deadline: millis(dice.between(200, 5_000)),
             forget: dice.pick(&[0, 0, 200]),

@@ -253,7 +253,11 @@ impl World {
             return;
         }
         let Some(life) = &mut self.nodes[at].life else { return };
-        let missed = life.paused.take().unwrap_or_default();
+        let mut missed = life.paused.take().unwrap_or_default();
+        // A socket's buffer is not endless.
+        if self.nemesis.below(2) == 0 {
+            missed.retain(|event| !matches!(event, Event::Peer { .. }));
+        }
         self.trace.note(self.now, at, "goes on", missed.len() as u64, 0);
         missed.into_iter().for_each(|event| self.at(self.now, event));
     }
