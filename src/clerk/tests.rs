@@ -8,8 +8,8 @@ use bytes::Bytes;
 use raftmap_storage::types::{Index, NodeId};
 
 use super::door::{Door, Handed, Link};
+use super::driver::{Standing, State};
 use super::machine::{CallId, Ending, Machine, Output, ServerAddress, ServerId, Unsent};
-use super::{Standing, State};
 use crate::kv::{Command, Reply, SessionId};
 use crate::wire::client::{Answer, Ask, Query, Refusal, Request, Response};
 

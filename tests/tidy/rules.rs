@@ -124,6 +124,7 @@ const PURE: &[&str] = &[
     "src/clerk/servers.rs",
     "src/clerk/session.rs",
     "src/node/log_time.rs",
+    "src/node/host.rs",
     "src/node/replica.rs",
     "src/node/waiting.rs",
     "storage/src/types.rs",
