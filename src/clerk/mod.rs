@@ -1,9 +1,10 @@
 //! The client: the same calls for an application that embeds a node and for one that talks to a cluster from outside.
 //!
 //! [`Clerk`] is cheap to clone; all clones share one session and one connection to each server. Its thinking is in
-//! `machine.rs`; this file lends it a clock, connections and callers.
+//! `machine.rs`; `driver.rs` lends it a clock, connections and callers. Here is what a caller sees.
 
 pub(crate) mod door;
+mod driver;
 pub mod machine;
 pub mod servers;
 pub mod session;
@@ -13,22 +14,23 @@ mod tests;
 #[cfg(test)]
 mod world;
 
-use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use raftmap_net::{ClientEndpoint, Identity, IdentityError, Role, TlsError, is_loopback};
 use tokio::runtime::Handle;
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::oneshot;
 
-use self::door::{Door, Doors, Handed, Link};
-use self::machine::{CallId, Ending, Machine, Output, ServerAddress, ServerId, Unsent};
+use self::door::{Door, Doors};
+pub(crate) use self::driver::LinkEvents;
+use self::driver::Shared;
+use self::machine::{CallId, Ending, Machine, ServerAddress};
 use crate::error::{Error, Result, chain};
 use crate::kv::{Command, KEY_BYTES_MAX, Limits, Page, Reply, Scan, VALUE_BYTES_MAX, Versioned, WINDOW_MIN};
-use crate::wire::client::{Answer, Query, Request, Response};
+use crate::wire::client::{Answer, Query};
 
 /// How long a call may take where nothing else is said.
 pub const DEFAULT_DEADLINE: Duration = Duration::from_secs(5);
@@ -55,31 +57,6 @@ const WINDOW: u64 = WINDOW_MIN as u64;
 pub struct Clerk {
     shared: Arc<Shared>,
     deadline: Duration,
-}
-
-struct Shared {
-    state: Mutex<State>,
-    doors: Doors,
-    started: Instant,
-    timer: Arc<Notify>,
-    /// Answers of a node in this process arrive on its thread, outside the runtime.
-    runtime: Handle,
-}
-
-struct State {
-    machine: Machine,
-    callers: HashMap<CallId, oneshot::Sender<Ending>>,
-    links: Vec<Option<Standing>>,
-    next_generation: u64,
-    /// When the timer task wakes.
-    armed: Option<Duration>,
-}
-
-/// A connection, and which one it is: what is heard of an older one does not concern it.
-#[derive(Clone)]
-struct Standing {
-    link: Link,
-    generation: u64,
 }
 
 /// How a clerk shows who it is.
@@ -145,20 +122,13 @@ impl Clerk {
 
     /// A clerk of these servers. The first call connects; `door` says with whose certificate.
     pub(crate) fn new(servers: Vec<ServerAddress>, doors: Doors) -> Self {
-        let links = servers.iter().map(|_| None).collect();
-        let machine = Machine::new(servers, WINDOW);
-        let state = State { machine, callers: HashMap::new(), links, next_generation: 0, armed: None };
-        let timer = Arc::new(Notify::new());
-        let started = Instant::now();
-        let shared = Arc::new(Shared {
-            state: Mutex::new(state),
-            doors,
-            started,
-            timer: timer.clone(),
-            runtime: Handle::current(),
-        });
-        tokio::spawn(run_timer(Arc::downgrade(&shared), timer));
+        let shared = Shared::start(Machine::new(servers, WINDOW), doors);
         Self { shared, deadline: DEFAULT_DEADLINE }
+    }
+
+    /// Lends the clerk a node in this process, as its first server.
+    pub(crate) fn attach(&self, door: impl FnOnce(LinkEvents) -> Arc<dyn Door>) {
+        self.shared.attach(door);
     }
 
     /// The same clerk with another deadline for its calls.
@@ -467,213 +437,6 @@ impl Drop for Forget<'_> {
     fn drop(&mut self) {
         if let Some(id) = self.id {
             self.shared.forget(id);
-        }
-    }
-}
-
-impl Shared {
-    /// One input to the machine, and everything that comes of it.
-    fn act<T>(self: &Arc<Self>, input: impl FnOnce(&mut State, Duration) -> T) -> T {
-        let mut state = self.lock();
-        let result = input(&mut state, self.started.elapsed());
-        let work = state.collect();
-        drop(state);
-        self.carry_out(work);
-        result
-    }
-
-    fn carry_out(self: &Arc<Self>, work: Work) {
-        if work.rearm {
-            self.timer.notify_one();
-        }
-        for Connecting { server, address, generation } in work.connects {
-            self.connect(server, address, generation);
-        }
-        // Outside the lock: a node in this process may answer on the spot.
-        for Sending { server, to, request } in work.sends {
-            let id = request.id;
-            let (handed, generation) = match to {
-                Some(Standing { link, generation }) => (link.send(request), Some(generation)),
-                None => (Handed::Gone, None),
-            };
-            match handed {
-                Handed::Sent => {}
-                Handed::Busy => self.act(|state, now| state.machine.unsent(now, id, Unsent::NoRoom)),
-                Handed::Gone => self.act(|state, now| {
-                    state.machine.unsent(now, id, Unsent::NoLink);
-                    state.link_lost(now, server, generation);
-                }),
-            }
-        }
-    }
-
-    fn connect(self: &Arc<Self>, server: ServerId, address: SocketAddr, generation: u64) {
-        let weak = Arc::downgrade(self);
-        let doors = self.doors.clone();
-        self.runtime.spawn(async move {
-            let events = LinkEvents { shared: weak.clone(), server, generation };
-            let link = doors.connect(address, events).await;
-            let Some(shared) = weak.upgrade() else { return };
-            match link {
-                Ok(link) => {
-                    shared.act(|state, now| state.link_up(now, server, Standing { link, generation }))
-                }
-                Err(error) => {
-                    tracing::debug!(%address, %error, "cannot connect");
-                    shared.act(|state, now| state.machine.connect_failed(now, server, error));
-                }
-            }
-        });
-    }
-
-    fn forget(self: &Arc<Self>, id: CallId) {
-        self.act(|state, now| {
-            state.callers.remove(&id);
-            state.machine.forget(now, id);
-        });
-    }
-
-    /// The machine changes in whole steps, so a panic elsewhere leaves it usable.
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// What came of an input, to be done without the lock.
-struct Work {
-    connects: Vec<Connecting>,
-    sends: Vec<Sending>,
-    rearm: bool,
-}
-
-struct Connecting {
-    server: ServerId,
-    address: SocketAddr,
-    generation: u64,
-}
-
-struct Sending {
-    server: ServerId,
-    to: Option<Standing>,
-    request: Request,
-}
-
-impl State {
-    fn collect(&mut self) -> Work {
-        let mut work = Work { connects: Vec::new(), sends: Vec::new(), rearm: false };
-        for output in self.machine.outputs() {
-            match output {
-                Output::Connect(server) => {
-                    let generation = self.draw_generation();
-                    let address = self.machine.address(server);
-                    work.connects.extend(address.map(|address| Connecting { server, address, generation }));
-                }
-                Output::Send(server, request) => {
-                    let to = self.links.get(server.0).cloned().flatten();
-                    work.sends.push(Sending { server, to, request });
-                }
-                Output::Finish(id, ending) => {
-                    if let Some(caller) = self.callers.remove(&id) {
-                        // A caller that has gone away forgets the call itself.
-                        let _gone = caller.send(ending);
-                    }
-                }
-            }
-        }
-        let wake = self.machine.wake_at();
-        work.rearm = match (wake, self.armed) {
-            (Some(wake), Some(armed)) => wake < armed,
-            (Some(_), None) => true,
-            (None, _) => false,
-        };
-        if work.rearm {
-            self.armed = wake;
-        }
-        work
-    }
-
-    fn draw_generation(&mut self) -> u64 {
-        self.next_generation += 1;
-        self.next_generation
-    }
-
-    fn link_up(&mut self, now: Duration, server: ServerId, standing: Standing) {
-        if self.links.len() <= server.0 {
-            self.links.resize_with(server.0 + 1, || None);
-        }
-        if let Some(slot) = self.links.get_mut(server.0) {
-            *slot = Some(standing);
-        }
-        self.machine.link_up(now, server);
-    }
-
-    /// The connection of this generation is gone, or there was none: nothing new if another stands by now.
-    fn link_lost(&mut self, now: Duration, server: ServerId, generation: Option<u64>) {
-        let Some(slot) = self.links.get_mut(server.0) else { return };
-        if slot.as_ref().map(|standing| standing.generation) == generation {
-            *slot = None;
-            self.machine.link_down(now, server);
-        }
-    }
-}
-
-/// Where a connection reports what happens on it.
-#[derive(Clone)]
-pub(crate) struct LinkEvents {
-    shared: Weak<Shared>,
-    server: ServerId,
-    generation: u64,
-}
-
-impl LinkEvents {
-    /// A response came.
-    pub(crate) fn response(&self, response: Response) {
-        if let Some(shared) = self.shared.upgrade() {
-            shared.act(|state, now| state.machine.response(now, self.server, response));
-        }
-    }
-
-    /// The connection ended.
-    pub(crate) fn closed(&self) {
-        if let Some(shared) = self.shared.upgrade() {
-            shared.act(|state, now| state.link_lost(now, self.server, Some(self.generation)));
-        }
-    }
-}
-
-impl Clerk {
-    /// Lends the clerk a node in this process, as its first server.
-    pub(crate) fn attach(&self, door: impl FnOnce(LinkEvents) -> Arc<dyn Door>) {
-        let (shared, server, generation) = (Arc::downgrade(&self.shared), ServerId(0), 0);
-        let link = Link::Local(door(LinkEvents { shared, server, generation }));
-        self.shared.act(|state, now| state.link_up(now, server, Standing { link, generation }));
-    }
-}
-
-impl Drop for Shared {
-    fn drop(&mut self) {
-        self.timer.notify_one();
-    }
-}
-
-/// Ticks the machine whenever it asks for it, as long as the clerk lives. Asleep it holds no clerk.
-async fn run_timer(shared: Weak<Shared>, timer: Arc<Notify>) {
-    loop {
-        let Some(strong) = shared.upgrade() else { return };
-        let wait = {
-            let mut state = strong.lock();
-            state.armed = state.machine.wake_at();
-            state.armed.map(|at| at.saturating_sub(strong.started.elapsed()))
-        };
-        if wait == Some(Duration::ZERO) {
-            strong.act(|state, now| state.machine.tick(now));
-            continue;
-        }
-        drop(strong);
-        match wait {
-            // One that passed means the same as one that was cut short: look again.
-            Some(wait) => drop(tokio::time::timeout(wait, timer.notified()).await),
-            None => timer.notified().await,
         }
     }
 }

@@ -1,11 +1,14 @@
 //! The clerk's machine against scripted servers: what it sends, where, under which number, and how each call ends.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use raftmap_storage::types::{Index, NodeId};
 
+use super::door::{Door, Handed, Link};
+use super::driver::{Standing, State};
 use super::machine::{CallId, Ending, Machine, Output, ServerAddress, ServerId, Unsent};
 use crate::kv::{Command, Reply, SessionId};
 use crate::wire::client::{Answer, Ask, Query, Refusal, Request, Response};
@@ -543,4 +546,27 @@ fn deadlines_beyond_all_time_are_deadlines() {
     let request = sent(&mut machine, A);
     done(&mut machine, 20, A, request.id);
     assert_eq!(ended(&mut machine, call), Ending::Done(written()));
+}
+
+struct Nowhere;
+
+impl Door for Nowhere {
+    fn send(&self, _request: Request) -> Handed {
+        Handed::Sent
+    }
+}
+
+#[test]
+fn the_end_of_an_older_connection_leaves_the_new_one_alone() {
+    let (machine, callers) = (Machine::new(vec![remote(1)], 4), std::collections::HashMap::new());
+    let mut state = State { machine, callers, links: vec![None], next_generation: 2, armed: None };
+    state.link_up(ms(1), A, Standing { link: Link::Local(Arc::new(Nowhere)), generation: 2 });
+    state.link_lost(ms(2), A, Some(1));
+    state.machine.read(ms(3), ms(1_000), Query::Len, false);
+    assert!(state.links[0].is_some());
+    sent(&mut state.machine, A);
+    state.link_lost(ms(4), A, Some(2));
+    assert!(state.links[0].is_none());
+    state.machine.tick(ms(104));
+    assert_eq!(state.machine.outputs(), vec![Output::Connect(A)]);
 }

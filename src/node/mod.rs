@@ -11,6 +11,7 @@
 pub mod clients;
 pub mod driver;
 pub mod fault;
+pub mod host;
 pub mod inbox;
 pub mod jobs;
 pub mod links;

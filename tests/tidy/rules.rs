@@ -49,11 +49,15 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("src/raft", &["crate::raft", "raftmap_storage::types"]),
     ("src/wire", &["crate::wire", "crate::kv", "crate::raft", "crate::codec", "raftmap_storage::types"]),
     ("src/config.rs", &["crate::config", "crate::kv::Limits", "raftmap_storage::types"]),
-    ("src/error.rs", &["crate::error", "crate::clerk::Pending", "crate::wire::client"]),
+    (
+        "src/error.rs",
+        &["crate::error", "crate::clerk::ConnectError", "crate::clerk::Pending", "crate::wire::client"],
+    ),
     (
         "src/clerk/tests.rs",
         &["crate::clerk", "crate::error", "crate::kv", "crate::wire", "raftmap_storage::types"],
     ),
+    ("src/clerk/world.rs", &["crate::clerk", "crate::kv", "crate::wire", "raftmap_storage::types"]),
     ("src/clerk", &["crate::clerk", "crate::error", "crate::kv", "crate::wire", "raftmap_net"]),
     (
         "src/node",
@@ -117,8 +121,10 @@ const PURE: &[&str] = &[
     "src/wire",
     "src/codec.rs",
     "src/clerk/machine.rs",
+    "src/clerk/servers.rs",
     "src/clerk/session.rs",
     "src/node/log_time.rs",
+    "src/node/host.rs",
     "src/node/replica.rs",
     "src/node/waiting.rs",
     "storage/src/types.rs",

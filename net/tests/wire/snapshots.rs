@@ -107,7 +107,9 @@ fn a_snapshot_arrives_whole() {
         let kept = kept.lock().unwrap();
         assert!(kept.bytes == body, "{length} bytes");
         assert_eq!(kept.finished, 1);
-        assert_eq!((one.peers.stats().snapshots_sent, two.peers.stats().snapshots_received), (1, 1));
+        eventually("both are counted", || {
+            (one.peers.stats().snapshots_sent, two.peers.stats().snapshots_received) == (1, 1)
+        });
     }
 }
 
