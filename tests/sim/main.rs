@@ -39,7 +39,7 @@ use setup::{Faults, Net, Sabotage, Setup};
 use world::World;
 
 /// Fewer seeds than this may miss something rare.
-const ENOUGH: u64 = 100;
+const ENOUGH: u64 = 150;
 
 /// What many worlds must have met, or they show nothing. Rarer things are in the table alone.
 const OFTEN: [&str; 23] = [
