@@ -54,7 +54,8 @@ impl World {
         };
         self.transfers_begun += 1;
         let number = self.transfers_begun;
-        let piece = self.schedule.between(50, 2_000) as usize;
+        // At most 64 pieces: a transfer ends, however slow.
+        let piece = (self.schedule.between(50, 2_000) as usize).max(raw.len() / 64);
         let pause = Duration::from_millis(self.schedule.pick(&[0, 0, 5, 50]));
         let (from_life, to) = (node.lives, peer.0 as usize - 1);
         let transfer =
