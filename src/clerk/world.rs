@@ -9,8 +9,8 @@ use bytes::Bytes;
 use raftmap_storage::types::{NodeId, Position};
 
 use super::machine::{CallId, Ending, Machine, Output, ServerAddress, ServerId, Unsent};
-use crate::kv::{self, Command, Limits, LogTime, Outcome, Owner, Proposal, StateMachine};
-use crate::wire::client::{Answer, Ask, Refusal, Request, Response};
+use crate::kv::{self, Command, Limits, LogTime, Owner, Proposal, StateMachine};
+use crate::wire::client::{Answer, Ask, Refusal, Request, Response, answer_to};
 
 const SEEDS: std::ops::RangeInclusive<u64> = 1..=600;
 /// Milliseconds in which calls begin; then everything comes to its end.
@@ -262,16 +262,7 @@ impl World {
             other @ (Ask::Read(_) | Ask::Stale(_) | Ask::Status | Ask::Digest) => panic!("{other:?}"),
         };
         let at = Position::new(self.map.applied().index.0 + 1, 1);
-        match self.map.apply(at, Proposal { at: LogTime(self.now), request }) {
-            Outcome::Opened { session } => Ok(Answer::Opened { session }),
-            Outcome::TableFull => Err(Refusal::SessionTableFull),
-            Outcome::Closed | Outcome::Ticked => Ok(Answer::Closed),
-            Outcome::Executed { at, reply } | Outcome::Duplicate { at, reply } => {
-                Ok(Answer::Written { index: at, reply })
-            }
-            Outcome::Refused { reason: kv::Refusal::SessionExpired } => Err(Refusal::SessionExpired),
-            Outcome::Refused { reason } => Err(Refusal::BadRequest { what: reason.to_string() }),
-        }
+        answer_to(self.map.apply(at, Proposal { at: LogTime(self.now), request }))
     }
 
     // ---- What callers and the world do ----

@@ -17,12 +17,12 @@ use super::log_time::LogClock;
 use super::older::Older;
 use super::sync_times::SyncTimes;
 use super::waiting::{ReadWaiter, Waiting};
-use crate::kv::{self, Outcome, Owner, Proposal, StateMachine};
+use crate::kv::{self, Owner, Proposal, StateMachine};
 use crate::raft::entry::{self, Kind};
 use crate::raft::{
     BatchNumber, Body, Message, Outbound, ProposeError, Raft, ReadIndexError, Ready, RoleKind, SoftState,
 };
-use crate::wire::client::{Answer, Ask, NodeStatus, Query, Refusal, Request, Response};
+use crate::wire::client::{Answer, Ask, NodeStatus, Query, Refusal, Request, Response, answer_to};
 
 /// A replica's own settings.
 #[derive(Clone, Debug)]
@@ -393,7 +393,7 @@ impl Replica {
                     .map_err(|error| undecodable(error.to_string()))?;
                 let outcome = self.map.apply(position, proposal);
                 if let Some((client, id)) = self.waiting.take_write(position, host) {
-                    host.reply(client, Response { id, body: response_to(outcome) });
+                    host.reply(client, Response { id, body: answer_to(outcome) });
                 }
             }
         }
@@ -523,18 +523,5 @@ fn role_name(role: RoleKind) -> &'static str {
         RoleKind::PreCandidate => "pre-candidate",
         RoleKind::Candidate => "candidate",
         RoleKind::Leader => "leader",
-    }
-}
-
-fn response_to(outcome: Outcome) -> Result<Answer, Refusal> {
-    match outcome {
-        Outcome::Opened { session } => Ok(Answer::Opened { session }),
-        Outcome::TableFull => Err(Refusal::SessionTableFull),
-        Outcome::Closed | Outcome::Ticked => Ok(Answer::Closed),
-        Outcome::Executed { at, reply } | Outcome::Duplicate { at, reply } => {
-            Ok(Answer::Written { index: at, reply })
-        }
-        Outcome::Refused { reason: kv::Refusal::SessionExpired } => Err(Refusal::SessionExpired),
-        Outcome::Refused { reason } => Err(Refusal::BadRequest { what: reason.to_string() }),
     }
 }

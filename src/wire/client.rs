@@ -12,7 +12,7 @@ use raftmap_storage::types::{Index, NodeId, Term};
 use super::WireError;
 use super::hello::PROTOCOL;
 use crate::codec::{self, octets};
-use crate::kv::{Command, Keys, Page, Reply, Scan, SessionId, Versioned};
+use crate::kv::{self, Command, Keys, Outcome, Page, Reply, Scan, SessionId, Versioned};
 
 /// Most bytes of a request: the largest key and value any limits allow, and some words.
 pub const REQUEST_MAX: usize = 2 << 20;
@@ -296,6 +296,20 @@ pub struct NodeStatus {
     pub sessions: u64,
     /// Its disk has no room for more log.
     pub no_space: bool,
+}
+
+/// What a client is told of what the map made of its request.
+pub fn answer_to(outcome: Outcome) -> Result<Answer, Refusal> {
+    match outcome {
+        Outcome::Opened { session } => Ok(Answer::Opened { session }),
+        Outcome::TableFull => Err(Refusal::SessionTableFull),
+        Outcome::Closed | Outcome::Ticked => Ok(Answer::Closed),
+        Outcome::Executed { at, reply } | Outcome::Duplicate { at, reply } => {
+            Ok(Answer::Written { index: at, reply })
+        }
+        Outcome::Refused { reason: kv::Refusal::SessionExpired } => Err(Refusal::SessionExpired),
+        Outcome::Refused { reason } => Err(Refusal::BadRequest { what: reason.to_string() }),
+    }
 }
 
 /// The bytes of a request.
