@@ -9,14 +9,14 @@ use crate::world::Report;
 
 /// What many worlds came to.
 #[derive(Debug, Default)]
-pub(crate) struct Tally {
-    pub(crate) worlds: u64,
-    pub(crate) time: Duration,
-    pub(crate) done: u64,
-    pub(crate) events: u64,
-    pub(crate) marks: Marks,
+pub struct Tally {
+    pub worlds: u64,
+    pub time: Duration,
+    pub done: u64,
+    pub events: u64,
+    pub marks: Marks,
     /// Worlds with fewer than fifty answers.
-    pub(crate) idle: u64,
+    pub idle: u64,
     took: Duration,
 }
 
@@ -32,7 +32,7 @@ impl Tally {
         }
     }
 
-    pub(crate) fn print(&self) {
+    pub fn print(&self) {
         let Self { worlds, time, done, events, marks, idle: _, took } = self;
         println!("{worlds} worlds, {time:.0?} in them, {done} calls, {events} events, {took:.1?}");
         marks.iter().for_each(|(name, count)| println!("{count:>8} {name}"));
@@ -44,7 +44,7 @@ fn number(name: &str) -> Option<u64> {
 }
 
 /// Runs seeds 0 to `count`, or those that `SIM_SEED` or `SIM_SEEDS` ask for.
-pub(crate) fn seeds(test: &str, count: u64, run: impl Fn(u64) -> Report + Sync) -> Tally {
+pub fn seeds(test: &str, count: u64, run: impl Fn(u64) -> Report + Sync) -> Tally {
     let began = Instant::now();
     let (first, end) = match number("SIM_SEED") {
         Some(seed) => (seed, seed + 1),

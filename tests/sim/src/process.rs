@@ -31,7 +31,7 @@ impl World {
         self.after(time, Event::Node(at, life, inner));
     }
 
-    pub(crate) fn inner(&mut self, at: usize, inner: Inner) {
+    pub fn inner(&mut self, at: usize, inner: Inner) {
         match inner {
             Inner::Tick => self.tick(at),
             Inner::Wake => self.wake(at),
@@ -45,7 +45,7 @@ impl World {
 
     // ---- The replica's thread ----
 
-    pub(crate) fn tick(&mut self, at: usize) {
+    pub fn tick(&mut self, at: usize) {
         let period = self.nodes[at].truly(TICK);
         self.inside(at, period, Inner::Tick);
         if let Some(life) = &mut self.nodes[at].life {
@@ -55,7 +55,7 @@ impl World {
     }
 
     /// Something is in the inbox; the thread takes it, and what comes meanwhile, a little later.
-    pub(crate) fn push(&mut self, at: usize, input: Input) {
+    pub fn push(&mut self, at: usize, input: Input) {
         let Some(life) = &mut self.nodes[at].life else { return };
         life.inbox.push(input);
         let delay = Duration::from_micros(self.schedule.below(200));
@@ -186,13 +186,13 @@ impl World {
         }
     }
 
-    pub(crate) fn heard(&mut self, from: usize, to: usize, bytes: &Bytes) {
+    pub fn heard(&mut self, from: usize, to: usize, bytes: &Bytes) {
         let message =
             peer::decode(bytes).unwrap_or_else(|error| panic!("the simulated net harms nothing: {error}"));
         self.push(to, Input::Peer { from: NodeId(from as u64 + 1), message });
     }
 
-    pub(crate) fn asked(&mut self, connection: u64, at: usize, bytes: &Bytes) {
+    pub fn asked(&mut self, connection: u64, at: usize, bytes: &Bytes) {
         let request = self.requested(bytes);
         self.push(at, Input::Client { client: ClientId(connection), owner: OWNER, request });
     }
@@ -212,7 +212,7 @@ impl World {
 
     // ---- The log writer's thread ----
 
-    pub(crate) fn writer_turn(&mut self, at: usize) {
+    pub fn writer_turn(&mut self, at: usize) {
         let now = self.now;
         let Some(life) = &mut self.nodes[at].life else { return };
         let turn = match life.writer.turn(now) {
@@ -352,6 +352,6 @@ impl World {
 }
 
 /// What a snapshot's error means to the node beyond the snapshot.
-pub(crate) fn failed(error: &SnapshotError) -> Option<Input> {
+pub fn failed(error: &SnapshotError) -> Option<Input> {
     error.is_final().then(|| Input::Fault(Fault::Log(error.to_string())))
 }

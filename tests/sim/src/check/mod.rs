@@ -1,6 +1,7 @@
 //! Whether what clients saw can be true of one map that does everything once, in an order that respects real time.
 
-pub(crate) mod history;
-pub(crate) mod order;
+pub mod history;
+pub mod order;
+#[cfg(test)]
 mod tests;
-pub(crate) mod witness;
+pub mod witness;

@@ -18,50 +18,50 @@ use raftmap::{NodeConfig, StartError};
 use crate::shadow::Shadow;
 use crate::writer::Writer;
 
-pub(crate) const CLUSTER: ClusterId = ClusterId([7; 16]);
+pub const CLUSTER: ClusterId = ClusterId([7; 16]);
 
 /// See the module's description.
-pub(crate) struct Node {
-    pub(crate) config: NodeConfig,
-    pub(crate) sizes: Sizes,
-    pub(crate) disk: ModelFs,
-    pub(crate) shadow: Shadow,
-    pub(crate) life: Option<Life>,
+pub struct Node {
+    pub config: NodeConfig,
+    pub sizes: Sizes,
+    pub disk: ModelFs,
+    pub shadow: Shadow,
+    pub life: Option<Life>,
     /// Lives so far; the running one's number.
-    pub(crate) lives: u64,
+    pub lives: u64,
     /// Thousandths of true time.
-    pub(crate) clock: u64,
+    pub clock: u64,
     /// Usual time of a sync.
-    pub(crate) sync: Duration,
+    pub sync: Duration,
     /// Syncs take this many times as long at the moment.
-    pub(crate) slowness: u32,
+    pub slowness: u32,
     /// It dies as soon as it has a chore or a snapshot in hand.
-    pub(crate) doomed: bool,
+    pub doomed: bool,
     /// Faults were ordered for its disk: it may refuse.
-    pub(crate) excused: bool,
+    pub excused: bool,
 }
 
 /// One run of the process.
-pub(crate) struct Life {
-    pub(crate) born: Duration,
-    pub(crate) replica: Replica,
-    pub(crate) writer: Writer,
-    pub(crate) inbox: Vec<Input>,
-    pub(crate) tick_due: bool,
+pub struct Life {
+    pub born: Duration,
+    pub replica: Replica,
+    pub writer: Writer,
+    pub inbox: Vec<Input>,
+    pub tick_due: bool,
     /// The replica's thread was woken and has not run yet.
-    pub(crate) woken: bool,
-    pub(crate) jobs: VecDeque<Job>,
+    pub woken: bool,
+    pub jobs: VecDeque<Job>,
     /// A transfer of a snapshot that broke off.
-    pub(crate) partial: Option<Receiver<ModelFs>>,
+    pub partial: Option<Receiver<ModelFs>>,
     /// What happened while the process was stopped, for when it goes on.
-    pub(crate) paused: Option<Vec<crate::world::Event>>,
+    pub paused: Option<Vec<crate::world::Event>>,
     /// Checked up to here.
-    pub(crate) committed: Index,
-    pub(crate) applied: Index,
+    pub committed: Index,
+    pub applied: Index,
 }
 
 /// What a replica wants done, in its order.
-pub(crate) enum Effect {
+pub enum Effect {
     Send(Outbound),
     Submit(BatchNumber, Batch),
     Reply(ClientId, Response),
@@ -71,7 +71,7 @@ pub(crate) enum Effect {
 
 /// Collects them.
 #[derive(Default)]
-pub(crate) struct Tray(pub(crate) Vec<Effect>);
+pub struct Tray(pub Vec<Effect>);
 
 impl Host for Tray {
     fn send(&mut self, outbound: Outbound) {
@@ -96,7 +96,7 @@ impl Host for Tray {
 }
 
 impl Node {
-    pub(crate) fn new(config: NodeConfig, sizes: Sizes, disk: ModelFs, clock: u64, sync: Duration) -> Self {
+    pub fn new(config: NodeConfig, sizes: Sizes, disk: ModelFs, clock: u64, sync: Duration) -> Self {
         Self {
             config,
             sizes,
@@ -112,39 +112,39 @@ impl Node {
         }
     }
 
-    pub(crate) fn id(&self) -> NodeId {
+    pub fn id(&self) -> NodeId {
         NodeId(self.config.id)
     }
 
-    pub(crate) fn dir(&self) -> &Path {
+    pub fn dir(&self) -> &Path {
         &self.config.dir
     }
 
     /// How long true time goes on while this node's clock moves by `time`.
-    pub(crate) fn truly(&self, time: Duration) -> Duration {
+    pub fn truly(&self, time: Duration) -> Duration {
         time * 1_000 / self.clock as u32
     }
 
     /// What the life's monotonic clock shows.
-    pub(crate) fn clock(&self, now: Duration) -> Duration {
+    pub fn clock(&self, now: Duration) -> Duration {
         let born = self.life.as_ref().map_or(now, |life| life.born);
         (now - born) * self.clock as u32 / 1_000
     }
 
     /// What another look at this disk finds; the disk itself is not touched.
-    pub(crate) fn look(&self, disk: &ModelFs) -> Result<Recovered, String> {
+    pub fn look(&self, disk: &ModelFs) -> Result<Recovered, String> {
         let identity = Identity { cluster: CLUSTER, node: self.id() };
         let opened = raftmap::storage::open(disk.kill(), self.dir(), identity, self.sizes.log);
         opened.map(|(_, recovered)| recovered).map_err(|error| error.to_string())
     }
 
     /// What a starting process does first.
-    pub(crate) fn open_on(&self, disk: &ModelFs) -> Result<Opened<ModelFs>, StartError> {
+    pub fn open_on(&self, disk: &ModelFs) -> Result<Opened<ModelFs>, StartError> {
         open::open_sized(disk, &self.config, CLUSTER, &self.sizes)
     }
 
     /// Opens the directory as a starting process does.
-    pub(crate) fn open(&mut self, now: Duration) -> Result<(), String> {
+    pub fn open(&mut self, now: Duration) -> Result<(), String> {
         let opened = self.open_on(&self.disk);
         let opened = opened.map_err(|error| raftmap_error(&error))?;
         self.lives += 1;
@@ -178,22 +178,22 @@ fn raftmap_error(error: &dyn std::error::Error) -> String {
 
 /// Who is connected, numbered as a node numbers its clients.
 #[derive(Debug, Default)]
-pub(crate) struct Connections {
+pub struct Connections {
     next: u64,
-    pub(crate) open: BTreeMap<u64, Connection>,
+    pub open: BTreeMap<u64, Connection>,
 }
 
 /// A client's connection to one life of a node.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Connection {
-    pub(crate) client: usize,
-    pub(crate) server: raftmap::clerk::machine::ServerId,
-    pub(crate) node: usize,
-    pub(crate) life: u64,
+pub struct Connection {
+    pub client: usize,
+    pub server: raftmap::clerk::machine::ServerId,
+    pub node: usize,
+    pub life: u64,
 }
 
 impl Connections {
-    pub(crate) fn add(&mut self, connection: Connection) -> u64 {
+    pub fn add(&mut self, connection: Connection) -> u64 {
         self.next += 1;
         self.open.insert(self.next, connection);
         self.next

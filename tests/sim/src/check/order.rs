@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::history::{Call, End, Floor, What};
 
 /// Checks the appends and reads of every key that `last` has a value of.
-pub(crate) fn check(calls: &[Call], last: &BTreeMap<String, String>) -> Result<(), String> {
+pub fn check(calls: &[Call], last: &BTreeMap<String, String>) -> Result<(), String> {
     let mut keys: BTreeMap<&str, Vec<&Call>> = BTreeMap::new();
     for call in calls {
         keys.entry(&call.key).or_default().push(call);

@@ -9,16 +9,16 @@ const KEPT: usize = 400;
 
 /// See the module's description.
 #[derive(Debug, Default)]
-pub(crate) struct Trace {
+pub struct Trace {
     hasher: DefaultHasher,
     lines: VecDeque<Line>,
-    pub(crate) events: u64,
+    pub events: u64,
     /// How often each rare thing happened.
-    pub(crate) marks: Marks,
+    pub marks: Marks,
 }
 
 /// Counts by name.
-pub(crate) type Marks = BTreeMap<&'static str, u64>;
+pub type Marks = BTreeMap<&'static str, u64>;
 
 #[derive(Debug, Hash)]
 struct Line {
@@ -31,7 +31,7 @@ struct Line {
 
 impl Trace {
     /// One event at a node (or client), with two numbers that tell it from its like.
-    pub(crate) fn note(&mut self, at: Duration, node: usize, what: &'static str, a: u64, b: u64) {
+    pub fn note(&mut self, at: Duration, node: usize, what: &'static str, a: u64, b: u64) {
         let line = Line { at, node, what, a, b };
         line.hash(&mut self.hasher);
         self.events += 1;
@@ -42,16 +42,16 @@ impl Trace {
     }
 
     /// Something rare happened: the table after many seeds shows what never did.
-    pub(crate) fn sometimes(&mut self, name: &'static str) {
+    pub fn sometimes(&mut self, name: &'static str) {
         *self.marks.entry(name).or_default() += 1;
     }
 
     /// Equal for equal histories.
-    pub(crate) fn hash(&self) -> u64 {
+    pub fn hash(&self) -> u64 {
         self.hasher.finish()
     }
 
-    pub(crate) fn print(&self) {
+    pub fn print(&self) {
         for Line { at, node, what, a, b } in &self.lines {
             eprintln!("{:>12.6} {:>3} {what} {a} {b}", at.as_secs_f64(), node + 1);
         }

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::history::{Call, End, Floor, What};
 
 /// The first thing that cannot be.
-pub(crate) fn check(calls: &[Call]) -> Result<(), String> {
+pub fn check(calls: &[Call]) -> Result<(), String> {
     real_time(calls)?;
     let mut keys: BTreeMap<&str, Vec<&Call>> = BTreeMap::new();
     for call in calls {

@@ -19,7 +19,7 @@ use crate::world::{Event, World};
 const SNAPSHOT_MAX: u64 = 1 << 24;
 
 /// See the module's description.
-pub(crate) struct Transfer {
+pub struct Transfer {
     from: usize,
     from_life: u64,
     to: usize,
@@ -35,7 +35,7 @@ pub(crate) struct Transfer {
 }
 
 impl World {
-    pub(crate) fn send_snapshot(
+    pub fn send_snapshot(
         &mut self,
         from: usize,
         peer: NodeId,
@@ -72,7 +72,7 @@ impl World {
         self.after(time, Event::Transfer(number));
     }
 
-    pub(crate) fn transfer(&mut self, number: u64) {
+    pub fn transfer(&mut self, number: u64) {
         let Some(mut transfer) = self.transfers.remove(&number) else { return };
         let cut = self.links.is_cut(End::Node(transfer.from), End::Node(transfer.to))
             || self.links.is_cut(End::Node(transfer.to), End::Node(transfer.from));

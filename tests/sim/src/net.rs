@@ -8,14 +8,14 @@ use crate::setup::Net;
 
 /// One end of a link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum End {
+pub enum End {
     Node(usize),
     Client(usize),
 }
 
 /// Links, each direction on its own.
 #[derive(Debug)]
-pub(crate) struct Links {
+pub struct Links {
     setup: Net,
     dice: Dice,
     cut: BTreeSet<(End, End)>,
@@ -23,7 +23,7 @@ pub(crate) struct Links {
 
 /// What a fault does to the network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Shape {
+pub enum Shape {
     /// One node alone.
     One,
     /// Two parts.
@@ -36,15 +36,15 @@ pub(crate) enum Shape {
     OneWay,
 }
 
-pub(crate) const SHAPES: [Shape; 5] = [Shape::One, Shape::Halves, Shape::Bridge, Shape::Ring, Shape::OneWay];
+pub const SHAPES: [Shape; 5] = [Shape::One, Shape::Halves, Shape::Bridge, Shape::Ring, Shape::OneWay];
 
 impl Links {
-    pub(crate) fn new(setup: Net, dice: Dice) -> Self {
+    pub fn new(setup: Net, dice: Dice) -> Self {
         Self { setup, dice, cut: BTreeSet::new() }
     }
 
     /// When a message from one end arrives at another: once, never, or more than once.
-    pub(crate) fn travel(&mut self, from: End, to: End) -> Vec<Duration> {
+    pub fn travel(&mut self, from: End, to: End) -> Vec<Duration> {
         if self.cut.contains(&(from, to)) || self.dice.permille(self.setup.loss) {
             return Vec::new();
         }
@@ -56,7 +56,7 @@ impl Links {
     }
 
     /// As [`Links::travel`] on a connection that repeats what is lost and sorts out doubles: late, or never when cut.
-    pub(crate) fn carry(&mut self, from: End, to: End) -> Option<Duration> {
+    pub fn carry(&mut self, from: End, to: End) -> Option<Duration> {
         if self.cut.contains(&(from, to)) {
             return None;
         }
@@ -73,16 +73,16 @@ impl Links {
         self.setup.delay + jitter + Duration::from_millis(late)
     }
 
-    pub(crate) fn is_cut(&self, from: End, to: End) -> bool {
+    pub fn is_cut(&self, from: End, to: End) -> bool {
         self.cut.contains(&(from, to))
     }
 
-    pub(crate) fn heal(&mut self) {
+    pub fn heal(&mut self) {
         self.cut.clear();
     }
 
     /// Everything arrives from now on, in time.
-    pub(crate) fn calm(&mut self) {
+    pub fn calm(&mut self) {
         self.heal();
         (self.setup.loss, self.setup.doubled, self.setup.late) = (0, 0, 0);
     }
@@ -90,7 +90,7 @@ impl Links {
     /// Cuts links between nodes by `shape`; each client then sees some of the nodes.
     ///
     /// The node that is alone, or between the parts, is often `leader`: nobody else has as much to do wrong.
-    pub(crate) fn cut(&mut self, shape: Shape, nodes: usize, clients: usize, leader: usize, dice: &mut Dice) {
+    pub fn cut(&mut self, shape: Shape, nodes: usize, clients: usize, leader: usize, dice: &mut Dice) {
         let mut order = dice.shuffled(nodes);
         if dice.below(3) > 0 {
             order.retain(|node| *node != leader);

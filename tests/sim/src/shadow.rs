@@ -7,25 +7,25 @@ use raftmap_storage::types::{Batch, HardState, Index, NodeId, Position, Term};
 use raftmap_storage::{Recovered, find};
 
 /// An entry's term and checksum: enough to tell it from any other.
-pub(crate) type Mark = (Term, u32);
+pub type Mark = (Term, u32);
 
 /// A log by its entries' marks.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Log {
+pub struct Log {
     /// What the snapshot in force stands for.
-    pub(crate) base: Position,
+    pub base: Position,
     /// Some at and below `base` may still be here.
-    pub(crate) entries: BTreeMap<Index, Mark>,
-    pub(crate) hard_state: HardState,
+    pub entries: BTreeMap<Index, Mark>,
+    pub hard_state: HardState,
 }
 
 impl Log {
     /// Whether it holds this entry, or a snapshot behind it.
-    pub(crate) fn holds(&self, index: Index, mark: Mark) -> bool {
+    pub fn holds(&self, index: Index, mark: Mark) -> bool {
         self.base.index >= index || self.entries.get(&index) == Some(&mark)
     }
 
-    pub(crate) fn last(&self) -> Index {
+    pub fn last(&self) -> Index {
         self.entries.last_key_value().map_or(self.base.index, |(last, _)| (*last).max(self.base.index))
     }
 
@@ -48,7 +48,7 @@ impl Log {
     }
 
     /// What recovery found.
-    pub(crate) fn of(recovered: &Recovered) -> Result<Self, String> {
+    pub fn of(recovered: &Recovered) -> Result<Self, String> {
         let base = recovered.snapshot.map_or(Position::ZERO, |snapshot| snapshot.position);
         let tail: BTreeMap<Index, u32> =
             recovered.tail.iter().map(|entry| (entry.position.index, entry.payload_crc)).collect();
@@ -72,24 +72,24 @@ impl Log {
 
 /// See the module's description.
 #[derive(Debug, Default)]
-pub(crate) struct Shadow {
+pub struct Shadow {
     /// With everything that was submitted.
-    pub(crate) log: Log,
+    pub log: Log,
     /// With everything that was reported durable.
-    pub(crate) durable: Log,
+    pub durable: Log,
     pending: VecDeque<(u64, Batch)>,
     /// Votes that are durable or were spoken of, over all lives.
     votes: BTreeMap<Term, NodeId>,
 }
 
 impl Shadow {
-    pub(crate) fn submit(&mut self, number: u64, batch: &Batch) {
+    pub fn submit(&mut self, number: u64, batch: &Batch) {
         self.log.follow(batch);
         self.pending.push_back((number, batch.clone()));
     }
 
     /// Everything up to this batch is on the disk.
-    pub(crate) fn synced(&mut self, through: u64) -> Result<(), String> {
+    pub fn synced(&mut self, through: u64) -> Result<(), String> {
         while let Some((number, batch)) = self.pending.pop_front() {
             if number > through {
                 self.pending.push_front((number, batch));
@@ -111,7 +111,7 @@ impl Shadow {
     }
 
     /// A vote leaves: it must be the one for its term, and on the disk, or behind a later term that is.
-    pub(crate) fn speaks(&mut self, term: Term, candidate: NodeId) -> Result<(), String> {
+    pub fn speaks(&mut self, term: Term, candidate: NodeId) -> Result<(), String> {
         self.voted(HardState { term, vote: Some(candidate) })?;
         let durable = self.durable.hard_state;
         if durable.term > term || durable == (HardState { term, vote: Some(candidate) }) {
@@ -121,7 +121,7 @@ impl Shadow {
     }
 
     /// A new life begins with what was recovered: everything durable, and of the rest what a crash may have kept.
-    pub(crate) fn reborn(&mut self, recovered: &Recovered) -> Result<(), String> {
+    pub fn reborn(&mut self, recovered: &Recovered) -> Result<(), String> {
         let found = Log::of(recovered)?;
         let (had, has) = (self.durable.hard_state, found.hard_state);
         if has.term < had.term || has.term == had.term && had.vote.is_some() && has.vote != had.vote {

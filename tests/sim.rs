@@ -14,29 +14,12 @@
     reason = "all of this is a test, also what stands outside of #[test] functions"
 )]
 
-mod check;
-mod client;
-mod dice;
-mod faults;
-mod life;
-mod net;
-mod node;
-mod process;
-mod seeds;
-mod setup;
-mod shadow;
-mod trace;
-mod transfer;
-mod watch;
-mod world;
-mod writer;
-
 use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use seeds::{Tally, seeds};
-use setup::{Faults, Net, Sabotage, Setup};
-use world::World;
+use raftmap_sim::seeds::{Tally, seeds};
+use raftmap_sim::setup::{Faults, Net, Sabotage, Setup};
+use raftmap_sim::world::World;
 
 /// Fewer seeds than this may miss something rare.
 const ENOUGH: u64 = 150;

@@ -23,7 +23,7 @@ const IDLE: Duration = Duration::from_millis(1_500);
 const LOG_LENGTH: u64 = 150;
 
 /// See the module's description.
-pub(crate) struct Client {
+pub struct Client {
     machine: Machine,
     dice: Dice,
     /// The connection to each server.
@@ -32,11 +32,11 @@ pub(crate) struct Client {
     calls: BTreeMap<CallId, usize>,
     tokens: u64,
     wake: Option<Duration>,
-    pub(crate) stopped: bool,
+    pub stopped: bool,
 }
 
 impl Client {
-    pub(crate) fn new(nodes: usize, window: u64, mut dice: Dice) -> Self {
+    pub fn new(nodes: usize, window: u64, mut dice: Dice) -> Self {
         let servers = dice.shuffled(nodes).into_iter().map(|at| ServerAddress::Remote(address(at))).collect();
         let machine = Machine::new(servers, window);
         Self {
@@ -50,14 +50,14 @@ impl Client {
         }
     }
 
-    pub(crate) fn is_quiet(&self) -> bool {
+    pub fn is_quiet(&self) -> bool {
         self.stopped && self.calls.is_empty()
     }
 }
 
 impl World {
     /// One call more.
-    pub(crate) fn issue(&mut self, at: usize) {
+    pub fn issue(&mut self, at: usize) {
         if self.clients[at].stopped {
             return;
         }
@@ -85,7 +85,7 @@ impl World {
         self.client_acts(at);
     }
 
-    pub(crate) fn client_tick(&mut self, at: usize) {
+    pub fn client_tick(&mut self, at: usize) {
         if self.clients[at].wake.is_none_or(|wake| wake > self.now) {
             return;
         }
@@ -129,7 +129,7 @@ impl World {
         self.after(up.unwrap_or(HANDSHAKE), connected);
     }
 
-    pub(crate) fn connected(&mut self, client: usize, server: ServerId, node: usize, ok: bool) {
+    pub fn connected(&mut self, client: usize, server: ServerId, node: usize, ok: bool) {
         let running = self.nodes[node].life.as_ref().is_some_and(|life| life.paused.is_none());
         if !ok || !running {
             self.clients[client].machine.connect_failed(self.now, server, "nobody answers".into());
@@ -153,7 +153,7 @@ impl World {
     }
 
     /// A request as the node's network hands it in.
-    pub(crate) fn requested(&mut self, bytes: &Bytes) -> Request {
+    pub fn requested(&mut self, bytes: &Bytes) -> Request {
         let mut request = decode_request(bytes).expect("it was encoded");
         if self.setup.sabotage == Some(Sabotage::StaleReads)
             && let Ask::Read(query) = request.body
@@ -163,13 +163,13 @@ impl World {
         request
     }
 
-    pub(crate) fn responded(&mut self, number: u64, response: Response) {
+    pub fn responded(&mut self, number: u64, response: Response) {
         let Some(connection) = self.connections.open.get(&number).copied() else { return };
         self.clients[connection.client].machine.response(self.now, connection.server, response);
         self.client_acts(connection.client);
     }
 
-    pub(crate) fn disconnect(&mut self, number: u64) {
+    pub fn disconnect(&mut self, number: u64) {
         let Some(connection) = self.connections.open.remove(&number) else { return };
         let client = &mut self.clients[connection.client];
         if client.links.get(&connection.server) == Some(&number) {
@@ -268,4 +268,4 @@ fn draw_write(
 }
 
 /// Whose sessions all simulated clients use.
-pub(crate) const OWNER: Owner = Owner([3; 16]);
+pub const OWNER: Owner = Owner([3; 16]);

@@ -4,18 +4,18 @@ use std::time::Duration;
 
 /// A call of a client.
 #[derive(Clone, Debug)]
-pub(crate) struct Call {
-    pub(crate) key: String,
-    pub(crate) what: What,
-    pub(crate) invoked: Duration,
+pub struct Call {
+    pub key: String,
+    pub what: What,
+    pub invoked: Duration,
     /// When its end was told; `None`: never.
-    pub(crate) returned: Option<Duration>,
-    pub(crate) end: End,
+    pub returned: Option<Duration>,
+    pub end: End,
 }
 
 /// What was asked. Tokens are unique.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum What {
+pub enum What {
     Append { token: String },
     Put { value: String },
     Compare { version: u64, value: String },
@@ -25,7 +25,7 @@ pub(crate) enum What {
 
 /// What came of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum End {
+pub enum End {
     /// Nobody knows.
     Unknown,
     /// Definitely nothing, ever.
@@ -39,12 +39,12 @@ pub(crate) enum End {
 }
 
 impl Call {
-    pub(crate) fn is_write(&self) -> bool {
+    pub fn is_write(&self) -> bool {
         self.what != What::Read
     }
 
     /// Its place in the log, where it has one.
-    pub(crate) fn index(&self) -> Option<u64> {
+    pub fn index(&self) -> Option<u64> {
         match self.end {
             End::Unknown | End::NotDone => None,
             End::Written { index } | End::Mismatch { index, .. } | End::Read { index, .. } => Some(index),
@@ -53,10 +53,10 @@ impl Call {
 }
 
 /// The highest number among calls that had returned at a time.
-pub(crate) struct Floor(Vec<(Duration, u64)>);
+pub struct Floor(Vec<(Duration, u64)>);
 
 impl Floor {
-    pub(crate) fn new(mut steps: Vec<(Duration, u64)>) -> Self {
+    pub fn new(mut steps: Vec<(Duration, u64)>) -> Self {
         steps.sort_unstable();
         let mut highest = 0;
         for (_, number) in &mut steps {
@@ -67,7 +67,7 @@ impl Floor {
     }
 
     /// 0 where nothing had returned.
-    pub(crate) fn before(&self, invoked: Duration) -> u64 {
+    pub fn before(&self, invoked: Duration) -> u64 {
         let count = self.0.partition_point(|(returned, _)| *returned < invoked);
         count.checked_sub(1).map_or(0, |last| self.0[last].1)
     }

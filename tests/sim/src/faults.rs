@@ -20,14 +20,14 @@ enum Kind {
 }
 
 impl World {
-    pub(crate) fn next_fault(&mut self) {
+    pub fn next_fault(&mut self) {
         if let Some(every) = self.setup.faults.every {
             let time = self.nemesis.time(every / 8, every);
             self.after(time, Event::Fault);
         }
     }
 
-    pub(crate) fn fault(&mut self) {
+    pub fn fault(&mut self) {
         if self.calm.is_some() {
             return;
         }
@@ -93,7 +93,7 @@ impl World {
         }
     }
 
-    pub(crate) fn draw_crash(&mut self) -> Crash {
+    pub fn draw_crash(&mut self) -> Crash {
         let faults = &self.setup.faults;
         let power = faults.power && (!faults.kill || self.nemesis.below(2) == 0);
         match self.nemesis.below(4) {
@@ -164,7 +164,7 @@ impl World {
         self.after(time, Event::HealDisk(at));
     }
 
-    pub(crate) fn heal_disk(&mut self, at: usize) {
+    pub fn heal_disk(&mut self, at: usize) {
         let node = &mut self.nodes[at];
         (node.slowness, node.doomed) = (1, false);
         node.disk.set_quota(None);

@@ -20,7 +20,7 @@ enum Midst {
 
 /// How a process ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Crash {
+pub enum Crash {
     Kill,
     /// Killed, and clean pages left the cache.
     Evict,
@@ -28,7 +28,7 @@ pub(crate) enum Crash {
 }
 
 impl World {
-    pub(crate) fn start(&mut self, at: usize) {
+    pub fn start(&mut self, at: usize) {
         if self.nodes[at].life.is_some() {
             return;
         }
@@ -78,7 +78,7 @@ impl World {
         after(photo, crash)
     }
 
-    pub(crate) fn crash(&mut self, at: usize, crash: Crash) {
+    pub fn crash(&mut self, at: usize, crash: Crash) {
         self.nodes[at].doomed = false;
         let Some(mut life) = self.nodes[at].life.take() else { return };
         self.trace.note(self.now, at, "crashes", self.nodes[at].lives, 0);
@@ -131,18 +131,18 @@ impl World {
         }
     }
 
-    pub(crate) fn halt_log(&mut self, at: usize, error: &StoreError) {
+    pub fn halt_log(&mut self, at: usize, error: &StoreError) {
         self.halt(at, &error.to_string());
     }
 
     /// The node stops by itself, and is started again.
-    pub(crate) fn halt(&mut self, at: usize, why: &str) {
+    pub fn halt(&mut self, at: usize, why: &str) {
         assert!(self.nodes[at].excused, "node {} stops by itself: {why}", at + 1);
         self.trace.sometimes("a node stopped by itself");
         self.die(at);
     }
 
-    pub(crate) fn die(&mut self, at: usize) {
+    pub fn die(&mut self, at: usize) {
         let crash = self.draw_crash();
         self.crash(at, crash);
         let time = Duration::from_millis(self.nemesis.between(10, 1_000));

@@ -19,37 +19,37 @@ enum Order {
 }
 
 /// See the module's description.
-pub(crate) struct Writer {
+pub struct Writer {
     wal: Wal<ModelFs>,
     orders: VecDeque<Order>,
     /// A sync was begun and has not ended.
-    pub(crate) syncing: bool,
+    pub syncing: bool,
     /// What a crash in its midst may half have done.
-    pub(crate) chore: Option<Chore<ModelFs>>,
+    pub chore: Option<Chore<ModelFs>>,
     waiting_for_spare: bool,
     no_space: bool,
     retry_at: Option<Duration>,
     /// Rises with everything that is done: tells a quiet log.
-    pub(crate) turns: u64,
+    pub turns: u64,
 }
 
 /// What the writer goes on with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Next {
+pub enum Next {
     Sync,
     Quiet,
 }
 
 /// What a turn came to.
-pub(crate) struct Turn {
-    pub(crate) next: Option<Next>,
+pub struct Turn {
+    pub next: Option<Next>,
     /// A chore was handed out.
-    pub(crate) chore: bool,
-    pub(crate) tell: Vec<Input>,
+    pub chore: bool,
+    pub tell: Vec<Input>,
 }
 
 impl Writer {
-    pub(crate) fn new(wal: Wal<ModelFs>) -> Self {
+    pub fn new(wal: Wal<ModelFs>) -> Self {
         Self {
             wal,
             orders: VecDeque::new(),
@@ -62,17 +62,17 @@ impl Writer {
         }
     }
 
-    pub(crate) fn submit(&mut self, number: BatchNumber, batch: Batch) {
+    pub fn submit(&mut self, number: BatchNumber, batch: Batch) {
         self.orders.push_back(Order::Write(number, batch));
     }
 
     /// Whether the thread would be woken.
-    pub(crate) fn has_orders(&self) -> bool {
+    pub fn has_orders(&self) -> bool {
         !self.orders.is_empty()
     }
 
     /// Takes what is waiting and says what is next. Nothing while a sync runs.
-    pub(crate) fn turn(&mut self, now: Duration) -> Result<Turn, StoreError> {
+    pub fn turn(&mut self, now: Duration) -> Result<Turn, StoreError> {
         let mut turn = Turn { next: None, chore: false, tell: Vec::new() };
         if self.syncing {
             return Ok(turn);
@@ -103,7 +103,7 @@ impl Writer {
     }
 
     /// The sync that was begun ends.
-    pub(crate) fn sync(&mut self, now: Duration, took: Duration) -> Result<Vec<Input>, StoreError> {
+    pub fn sync(&mut self, now: Duration, took: Duration) -> Result<Vec<Input>, StoreError> {
         self.syncing = false;
         let synced = self.wal.sync()?;
         self.waiting_for_spare = synced.waiting_for_spare;
@@ -122,13 +122,13 @@ impl Writer {
     }
 
     /// What a crash in the midst of a sync may leave behind: the write, and whatever of it the disk took.
-    pub(crate) fn die_syncing(&mut self) {
+    pub fn die_syncing(&mut self) {
         // Nobody hears of it.
         let _unheard = self.wal.sync();
     }
 
     /// The log has been quiet for a while.
-    pub(crate) fn idle(&mut self, now: Duration) -> Result<Vec<Input>, StoreError> {
+    pub fn idle(&mut self, now: Duration) -> Result<Vec<Input>, StoreError> {
         self.wal.idle()?;
         let mut tell = Vec::new();
         self.watch_space(now, &mut tell);
@@ -137,14 +137,14 @@ impl Writer {
     }
 
     /// The chore that was handed out is done.
-    pub(crate) fn run_chore(&mut self) {
+    pub fn run_chore(&mut self) {
         if let Some(chore) = self.chore.take() {
             self.orders.push_back(Order::Chore(chore.run()));
         }
     }
 
     /// Whether a quiet log must be looked at again: a full disk is asked anew.
-    pub(crate) fn looks_again(&self) -> bool {
+    pub fn looks_again(&self) -> bool {
         self.retry_at.is_some() || self.wal.queued()
     }
 

@@ -18,82 +18,82 @@ const fn millis(millis: u64) -> Duration {
 
 /// Everything that is fixed for the life of a world.
 #[derive(Clone, Debug)]
-pub(crate) struct Setup {
-    pub(crate) seed: u64,
-    pub(crate) nodes: usize,
-    pub(crate) timing: Timing,
-    pub(crate) max_raft_state: Option<u64>,
-    pub(crate) limits: Limits,
-    pub(crate) sizes: Sizes,
-    pub(crate) load: Load,
-    pub(crate) faults: Faults,
-    pub(crate) net: Net,
+pub struct Setup {
+    pub seed: u64,
+    pub nodes: usize,
+    pub timing: Timing,
+    pub max_raft_state: Option<u64>,
+    pub limits: Limits,
+    pub sizes: Sizes,
+    pub load: Load,
+    pub faults: Faults,
+    pub net: Net,
     /// Each node's clock runs this many thousandths as fast as true time.
-    pub(crate) clocks: Vec<u64>,
+    pub clocks: Vec<u64>,
     /// Each node's usual time of a sync.
-    pub(crate) syncs: Vec<Duration>,
+    pub syncs: Vec<Duration>,
     /// How long faults go on.
-    pub(crate) safety: Duration,
+    pub safety: Duration,
     /// What is broken on purpose, to see the checks notice.
-    pub(crate) sabotage: Option<Sabotage>,
+    pub sabotage: Option<Sabotage>,
 }
 
 /// What clients do.
 #[derive(Clone, Debug)]
-pub(crate) struct Load {
-    pub(crate) clients: usize,
+pub struct Load {
+    pub clients: usize,
     /// Calls of one client at a time.
-    pub(crate) pipeline: usize,
+    pub pipeline: usize,
     /// Writes of one client with a number and no answer.
-    pub(crate) window: u64,
-    pub(crate) keys: u64,
+    pub window: u64,
+    pub keys: u64,
     /// Bytes of filler in a put, at most.
-    pub(crate) filler: u64,
+    pub filler: u64,
     /// Thousandths of calls that read.
-    pub(crate) reads: u64,
+    pub reads: u64,
     /// Every other client pauses this many times as long: it comes back to a server that all the others have left.
-    pub(crate) lazy: u32,
+    pub lazy: u32,
     /// Pause between two calls, at most.
-    pub(crate) think: Duration,
-    pub(crate) deadline: Duration,
+    pub think: Duration,
+    pub deadline: Duration,
     /// Thousandths of calls with unknown outcome that are given up instead of asked again.
-    pub(crate) forget: u64,
+    pub forget: u64,
 }
 
 /// Which faults there are.
 #[derive(Clone, Debug)]
-pub(crate) struct Faults {
+pub struct Faults {
     /// Time between two, at most; `None`: no faults.
-    pub(crate) every: Option<Duration>,
-    pub(crate) kill: bool,
-    pub(crate) power: bool,
-    pub(crate) torn: bool,
+    pub every: Option<Duration>,
+    pub kill: bool,
+    pub power: bool,
+    pub torn: bool,
     /// Thousandths of recoveries that are crashed.
-    pub(crate) in_recovery: u64,
-    pub(crate) pause: bool,
-    pub(crate) partition: bool,
-    pub(crate) slow_disk: bool,
-    pub(crate) bad_calls: bool,
-    pub(crate) full_disk: bool,
+    pub in_recovery: u64,
+    pub pause: bool,
+    pub partition: bool,
+    pub slow_disk: bool,
+    pub bad_calls: bool,
+    pub full_disk: bool,
 }
 
 /// How links are when nothing is cut.
 #[derive(Clone, Debug)]
-pub(crate) struct Net {
-    pub(crate) delay: Duration,
+pub struct Net {
+    pub delay: Duration,
     /// On top of it, at most: reorders.
-    pub(crate) jitter: Duration,
+    pub jitter: Duration,
     /// Thousandths.
-    pub(crate) loss: u64,
+    pub loss: u64,
     /// Thousandths.
-    pub(crate) doubled: u64,
+    pub doubled: u64,
     /// Thousandths that are late by up to two seconds.
-    pub(crate) late: u64,
+    pub late: u64,
 }
 
 /// A way to break the world, for tests that want to see it go red.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Sabotage {
+pub enum Sabotage {
     /// The log writer says that batches are durable when it is given them.
     EarlyDurable,
     /// Clients take stale answers for reads.
@@ -101,7 +101,7 @@ pub(crate) enum Sabotage {
 }
 
 impl Setup {
-    pub(crate) fn draw(seed: u64) -> Self {
+    pub fn draw(seed: u64) -> Self {
         let mut dice = Dice::new(seed, "setup");
         let nodes = dice.pick(&[1, 2, 3, 3, 3, 3, 3, 3, 4, 5, 5]);
         let heartbeat = dice.pick(&[10, 20, 50, 50, 100]);
@@ -149,7 +149,7 @@ impl Setup {
     }
 
     /// The configuration of the node in this place.
-    pub(crate) fn node(&self, at: usize) -> NodeConfig {
+    pub fn node(&self, at: usize) -> NodeConfig {
         let peers: BTreeMap<u64, SocketAddr> =
             (0..self.nodes).map(|at| (at as u64 + 1, address(at))).collect();
         NodeConfig {
@@ -191,12 +191,12 @@ fn draw_sizes(dice: &mut Dice, max_raft_state: Option<u64>, limits: &Limits) -> 
 }
 
 /// Where the node in this place is reached.
-pub(crate) fn address(at: usize) -> SocketAddr {
+pub fn address(at: usize) -> SocketAddr {
     ([127, 0, 0, 1], 7_001 + at as u16).into()
 }
 
 /// The place of the node at this address.
-pub(crate) fn place(address: SocketAddr) -> usize {
+pub fn place(address: SocketAddr) -> usize {
     usize::from(address.port()) - 7_001
 }
 
@@ -236,7 +236,7 @@ impl Faults {
     }
 
     /// No faults at all.
-    pub(crate) fn none() -> Self {
+    pub fn none() -> Self {
         Self {
             every: None,
             kill: false,

@@ -14,7 +14,7 @@ const NO_OPS: u64 = 16;
 
 /// See the module's description. A check that fails is an error in words.
 #[derive(Debug, Default)]
-pub(crate) struct Watch {
+pub struct Watch {
     leaders: BTreeMap<Term, NodeId>,
     /// All entries that were ever seen committed, from index 1.
     committed: Vec<Mark>,
@@ -23,19 +23,19 @@ pub(crate) struct Watch {
     looks: u64,
     /// Bytes of the largest entry so far.
     largest: u64,
-    pub(crate) max_term: Term,
-    pub(crate) elections: u64,
+    pub max_term: Term,
+    pub elections: u64,
 }
 
 type Checked = Result<(), String>;
 
 impl Watch {
-    pub(crate) fn entry(&mut self, payload: usize) {
+    pub fn entry(&mut self, payload: usize) {
         self.largest = self.largest.max(frame_len(payload as u64));
     }
 
     /// At most one leader a term (election safety, Raft paper Figure 3).
-    pub(crate) fn changed(&mut self, id: NodeId, state: SoftState) -> Checked {
+    pub fn changed(&mut self, id: NodeId, state: SoftState) -> Checked {
         self.max_term = self.max_term.max(state.term);
         if state.role != RoleKind::Leader {
             return Ok(());
@@ -49,7 +49,7 @@ impl Watch {
     }
 
     /// Nothing leaves that is not on the sender's disk.
-    pub(crate) fn sent(node: &mut Node, outbound: &Outbound) -> Checked {
+    pub fn sent(node: &mut Node, outbound: &Outbound) -> Checked {
         let (id, term) = (node.id(), outbound.message.term);
         let named = |error| format!("{id} {error}");
         match &outbound.message.body {
@@ -78,7 +78,7 @@ impl Watch {
     }
 
     /// A client may be told of a write when it is committed and a majority of disks has it.
-    pub(crate) fn answered(&self, nodes: &[Node], response: &Response) -> Checked {
+    pub fn answered(&self, nodes: &[Node], response: &Response) -> Checked {
         let Ok(Answer::Written { index, .. }) = &response.body else { return Ok(()) };
         match self.committed.get(index.0 as usize - 1) {
             Some(mark) => on_a_majority(nodes, *index, *mark),
@@ -87,7 +87,7 @@ impl Watch {
     }
 
     /// A node has moved on: what it calls committed is what everybody calls committed, and a majority's disks hold it.
-    pub(crate) fn moved(&mut self, nodes: &[Node], at: usize) -> Result<Index, String> {
+    pub fn moved(&mut self, nodes: &[Node], at: usize) -> Result<Index, String> {
         let node = &nodes[at];
         let Some(life) = &node.life else { return Ok(Index(0)) };
         let (id, raft) = (node.id(), life.replica.raft());
@@ -134,7 +134,7 @@ impl Watch {
     }
 
     /// Equal logs make equal maps and sessions.
-    pub(crate) fn digest(&mut self, id: NodeId, applied: Index, digest: [u8; 32]) -> Checked {
+    pub fn digest(&mut self, id: NodeId, applied: Index, digest: [u8; 32]) -> Checked {
         if *self.digests.entry(applied).or_insert(digest) == digest {
             return Ok(());
         }
@@ -142,7 +142,7 @@ impl Watch {
     }
 
     /// Equal maps make equal files.
-    pub(crate) fn snapshot(&mut self, id: NodeId, snapshot: SnapshotId) -> Checked {
+    pub fn snapshot(&mut self, id: NodeId, snapshot: SnapshotId) -> Checked {
         let index = snapshot.position.index;
         if *self.snapshots.entry(index).or_insert(snapshot) == snapshot {
             return Ok(());
@@ -151,7 +151,7 @@ impl Watch {
     }
 
     /// Terms rise by elections, and elections take time.
-    pub(crate) fn terms(&self, most: u64) -> Checked {
+    pub fn terms(&self, most: u64) -> Checked {
         if self.max_term.0 <= most {
             return Ok(());
         }
@@ -159,7 +159,7 @@ impl Watch {
     }
 
     /// All that was ever committed is on a majority of disks.
-    pub(crate) fn whole(&self, nodes: &[Node]) -> Checked {
+    pub fn whole(&self, nodes: &[Node]) -> Checked {
         let mut marks = self.committed.iter().enumerate();
         marks.try_for_each(|(at, mark)| on_a_majority(nodes, Index(at as u64 + 1), *mark))
     }

@@ -31,7 +31,7 @@ const LOOK: Duration = Duration::from_millis(50);
 
 /// Something that happens at its time.
 #[derive(Debug)]
-pub(crate) enum Event {
+pub enum Event {
     /// To the node in this place, in this life of it.
     Node(usize, u64, Inner),
     /// A message from a member, to whatever life is there.
@@ -72,7 +72,7 @@ pub(crate) enum Event {
 
 /// Something inside a node.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Inner {
+pub enum Inner {
     Tick,
     Wake,
     Sync { took: Duration },
@@ -83,41 +83,41 @@ pub(crate) enum Inner {
 }
 
 /// See the module's description.
-pub(crate) struct World {
-    pub(crate) setup: Setup,
-    pub(crate) now: Duration,
+pub struct World {
+    pub setup: Setup,
+    pub now: Duration,
     queue: BTreeMap<(Duration, u64), Event>,
     events: u64,
-    pub(crate) nodes: Vec<Node>,
-    pub(crate) clients: Vec<Client>,
-    pub(crate) connections: Connections,
-    pub(crate) links: Links,
-    pub(crate) transfers: BTreeMap<u64, Transfer>,
-    pub(crate) transfers_begun: u64,
-    pub(crate) watch: Watch,
-    pub(crate) trace: Trace,
-    pub(crate) history: Vec<Call>,
+    pub nodes: Vec<Node>,
+    pub clients: Vec<Client>,
+    pub connections: Connections,
+    pub links: Links,
+    pub transfers: BTreeMap<u64, Transfer>,
+    pub transfers_begun: u64,
+    pub watch: Watch,
+    pub trace: Trace,
+    pub history: Vec<Call>,
     /// Versions that clients have heard of.
-    pub(crate) versions: BTreeMap<String, u64>,
+    pub versions: BTreeMap<String, u64>,
     /// Calls that ended with an answer.
-    pub(crate) done: u64,
+    pub done: u64,
     /// By client: when the latest of them began.
-    pub(crate) last_done: Vec<Duration>,
-    pub(crate) schedule: Dice,
-    pub(crate) disks: Dice,
-    pub(crate) nemesis: Dice,
-    pub(crate) calm: Option<Duration>,
+    pub last_done: Vec<Duration>,
+    pub schedule: Dice,
+    pub disks: Dice,
+    pub nemesis: Dice,
+    pub calm: Option<Duration>,
     over: bool,
 }
 
 /// What a world came to.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Report {
-    pub(crate) hash: u64,
-    pub(crate) events: u64,
-    pub(crate) time: Duration,
-    pub(crate) done: u64,
-    pub(crate) marks: Marks,
+pub struct Report {
+    pub hash: u64,
+    pub events: u64,
+    pub time: Duration,
+    pub done: u64,
+    pub marks: Marks,
 }
 
 impl World {
@@ -125,7 +125,7 @@ impl World {
     ///
     /// # Panics
     /// When anything is not as it must be; the setup, the latest events and the reason are printed.
-    pub(crate) fn run(setup: Setup) -> Report {
+    pub fn run(setup: Setup) -> Report {
         let mut world = Self::new(setup);
         while !world.over {
             let Some(((at, _), event)) = world.queue.pop_first() else { break };
@@ -188,18 +188,18 @@ impl World {
         self.at(self.setup.safety, Event::Calm);
     }
 
-    pub(crate) fn at(&mut self, time: Duration, event: Event) {
+    pub fn at(&mut self, time: Duration, event: Event) {
         self.events += 1;
         self.queue.insert((time, self.events), event);
     }
 
-    pub(crate) fn after(&mut self, time: Duration, event: Event) {
+    pub fn after(&mut self, time: Duration, event: Event) {
         self.at(self.now + time, event);
     }
 
     /// A check that must hold.
     #[track_caller]
-    pub(crate) fn must<T>(&self, checked: Result<T, String>) -> T {
+    pub fn must<T>(&self, checked: Result<T, String>) -> T {
         checked.unwrap_or_else(|error| panic!("{error}"))
     }
 

@@ -1,0 +1,29 @@
+//! Whole clusters in a world of their own: one thread, one seed, no clock but the world's. Real replicas, real logs and
+//! snapshots on model disks that crash, real clerks; the network, the time and what goes wrong are drawn from the seed.
+
+#![allow(
+    missing_docs,
+    clippy::missing_panics_doc,
+    clippy::panic,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stdout,
+    reason = "all of this is a test: it says what is wrong by a panic, and nobody depends on it"
+)]
+
+pub mod check;
+pub mod client;
+pub mod dice;
+pub mod faults;
+pub mod life;
+pub mod net;
+pub mod node;
+pub mod process;
+pub mod seeds;
+pub mod setup;
+pub mod shadow;
+pub mod trace;
+pub mod transfer;
+pub mod watch;
+pub mod world;
+pub mod writer;
