@@ -7,6 +7,8 @@ mod local;
 
 // The parts, for this project's own tests and fuzz targets; no promise is made about anything in them.
 #[doc(hidden)]
+pub mod check;
+#[doc(hidden)]
 pub mod clerk;
 #[doc(hidden)]
 pub mod codec;
