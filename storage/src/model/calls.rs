@@ -2,7 +2,6 @@
 
 use std::io;
 use std::path::Path;
-use std::sync::Arc;
 
 use bytes::Bytes;
 
@@ -60,13 +59,9 @@ impl File for ModelFile {
             if inode.touches_unreadable(offset, buf.len()) {
                 return Err(Effect::Eio.error());
             }
-            let start = (offset as usize).min(inode.cached.len());
-            let there = inode.cached.get(start..).unwrap_or_default();
-            let mut length = there.len().min(buf.len());
-            if short && length > 1 {
-                length /= 2;
-            }
-            buf[..length].copy_from_slice(&there[..length]);
+            let there = inode.cached.len().saturating_sub(offset as usize).min(buf.len());
+            let length = if short && there > 1 { there / 2 } else { there };
+            inode.cached.read(offset as usize, &mut buf[..length]);
             Ok(length)
         })
     }
@@ -98,11 +93,11 @@ impl File for ModelFile {
     fn map(&self) -> io::Result<Bytes> {
         self.fs.call(Op::Map, &self.path, None, |state, effect| {
             plain(effect)?;
-            let mut image = Arc::clone(&state.inode(self.inode)?.cached);
+            let mut image = state.inode(self.inode)?.cached.to_vec();
             if let Some(Effect::Misread(seed)) = effect {
-                misread(Arc::make_mut(&mut image).as_mut_slice(), Random::new(seed));
+                misread(&mut image, Random::new(seed));
             }
-            Ok(Bytes::from_owner(Image(image)))
+            Ok(image.into())
         })
     }
 }
@@ -112,15 +107,6 @@ fn misread(bytes: &mut [u8], mut random: Random) {
     let end = bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last as u64 + 1);
     if let Some(byte) = bytes.get_mut(random.below(end) as usize) {
         *byte ^= 1 << random.below(8);
-    }
-}
-
-/// A file's bytes at the time it was mapped.
-struct Image(Arc<Vec<u8>>);
-
-impl AsRef<[u8]> for Image {
-    fn as_ref(&self) -> &[u8] {
-        &self.0
     }
 }
 

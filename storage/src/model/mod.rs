@@ -12,6 +12,7 @@ mod calls;
 mod crash;
 mod disk;
 mod fault;
+mod image;
 mod random;
 #[cfg(test)]
 mod tests;

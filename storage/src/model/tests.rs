@@ -314,7 +314,12 @@ fn a_stray_sector_lands_elsewhere_and_its_place_stays_old() {
     let strayed = |seed| {
         let fs = disk(8 * SECTOR);
         fs.put(&at("b"), vec![9; 4 * SECTOR]);
-        fs.fail(Fault { on: Some(Op::SyncData), after: 0, effect: Effect::SyncStrayed(seed), lasting: false });
+        fs.fail(Fault {
+            on: Some(Op::SyncData),
+            after: 0,
+            effect: Effect::SyncStrayed(seed),
+            lasting: false,
+        });
         write(&fs, &[2; SECTOR], 3 * SECTOR as u64).sync_data().unwrap();
         let after = fs.cut(Cut::LoseAll);
         (first_bytes(&after), after.peek(&at("b")).unwrap().chunks(SECTOR).any(|sector| sector[0] == 2))
