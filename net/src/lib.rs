@@ -28,6 +28,7 @@ pub mod identity;
 mod limits;
 mod peers;
 mod queue;
+pub mod relay;
 mod server;
 mod stats;
 mod stream;
