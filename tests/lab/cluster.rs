@@ -72,9 +72,10 @@ impl Plan {
         Self { setup }
     }
 
-    /// Bounds the log.
-    pub(crate) fn max_raft_state(mut self, bytes: Option<u64>) -> Self {
-        self.setup.max_raft_state = bytes;
+    /// Bounds the log. Nothing of what is cut stays on the heap: whoever missed it needs a snapshot.
+    pub(crate) fn max_raft_state(mut self, bytes: u64) -> Self {
+        self.setup.max_raft_state = Some(bytes);
+        self.setup.sizes.tail_bytes = 0;
         self
     }
 

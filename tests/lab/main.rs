@@ -33,7 +33,7 @@
 mod agreement;
 mod cluster;
 mod commands;
-//mod compaction;
+mod compaction;
 mod election;
 mod persistence;
 //mod rsm;
