@@ -39,5 +39,5 @@ mod persistence;
 //mod rsm;
 //mod scripted;
 mod seeds;
-//mod service;
-//mod workload;
+mod service;
+mod workload;
