@@ -1,5 +1,6 @@
 //! What is on the disk after a cut, read with the log's own recovery, against what was promised before it.
 
+use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -12,10 +13,30 @@ use raftmap::storage::types::{ClusterId, HardState, Index, NodeId, Position};
 use raftmap::storage::{self, Identity, OpenError, Options, Recovered};
 
 use crate::cluster::{LOG_BYTES, NODES, VALUE_BYTES};
-use crate::ledger::{Acked, Ledger, Moment};
+use crate::ledger::{Acked, Elected, Ledger, Moment};
 
 /// Violations reported of one cut, at most.
 const REPORTED_MAX: usize = 8;
+
+/// A promise that was broken.
+#[derive(Clone, Debug)]
+pub(crate) enum Violation {
+    /// A directory does not open, or opening and looking disagree.
+    Refused(String),
+    /// Something acknowledged is gone: a write or an election from the majority, a member's own word from its disk.
+    Lost(String),
+    /// The cluster that was started again does not do as it should.
+    Restart(String),
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Refused(what) | Self::Restart(what) => f.write_str(what),
+            Self::Lost(what) => write!(f, "LOST: {what}"),
+        }
+    }
+}
 
 /// One directory as recovery found it.
 struct Found {
@@ -25,36 +46,21 @@ struct Found {
     map: Option<StateMachine>,
 }
 
-/// Every promise made up to `at`, held against the directories below `dir`. What is broken, in words; empty is green.
-pub(crate) fn promises(dir: &Path, ledger: &Ledger, at: Moment) -> Vec<String> {
+/// Every promise made up to `at`, held against the directories below `dir`. Empty is green.
+pub(crate) fn promises(dir: &Path, ledger: &Ledger, at: Moment) -> Vec<Violation> {
     let mut broken = Vec::new();
     let mut nodes = Vec::new();
     for node in 1..=NODES {
         match recover(dir, node) {
             Ok(found) => nodes.push(found),
-            Err(why) => broken.push(format!("node {node}: {why}")),
+            Err(why) => broken.push(Violation::Refused(format!("node {node}: {why}"))),
         }
     }
-    let due = ledger.acked.iter().filter(|acked| acked.at <= at);
-    broken.extend(due.filter_map(|acked| lost(&nodes, acked)).take(REPORTED_MAX));
-    let due = ledger.elected.iter().filter(|elected| elected.at <= at);
-    for elected in due {
-        let keeps = |state: HardState| {
-            let (term, vote) = (state.term.0, state.vote == Some(NodeId(elected.node)));
-            term > elected.term || term == elected.term && vote
-        };
-        let keepers = nodes.iter().filter(|found| keeps(found.recovered.hard_state)).count() as u64;
-        if keepers <= NODES / 2 {
-            broken.push(format!(
-                "{keepers} members remember that node {} was elected in term {}",
-                elected.node, elected.term
-            ));
-        }
-    }
-    for found in &nodes {
-        broken.extend(regressed(found, ledger, at));
-    }
-    broken.truncate(REPORTED_MAX);
+    let acked = ledger.acked.iter().filter(|acked| acked.at <= at);
+    broken.extend(acked.filter_map(|acked| lost(&nodes, acked)).take(REPORTED_MAX).map(Violation::Lost));
+    let elected = ledger.elected.iter().filter(|elected| elected.at <= at);
+    broken.extend(elected.filter_map(|elected| forgotten(&nodes, elected)).map(Violation::Lost));
+    broken.extend(nodes.iter().flat_map(|found| regressed(found, ledger, at)).map(Violation::Lost));
     broken
 }
 
@@ -94,12 +100,21 @@ fn cluster() -> Result<ClusterId, String> {
 }
 
 fn lost(nodes: &[Found], acked: &Acked) -> Option<String> {
-    let holders: Vec<u64> =
-        nodes.iter().filter(|found| found.holds(acked)).map(|found| found.node).collect();
+    let holders: Vec<u64> = nodes.iter().filter(|found| found.holds(acked)).map(|found| found.node).collect();
     (holders.len() as u64 <= NODES / 2).then(|| {
         let Acked { at, index, key, token, .. } = acked;
         format!("{token} of {key}, acknowledged at {at} as entry {index}, is on nodes {holders:?} alone")
     })
+}
+
+/// Who led a term had the votes of a majority, and they last until a later term.
+fn forgotten(nodes: &[Found], elected: &Elected) -> Option<String> {
+    let Elected { at, term, node } = *elected;
+    let keeps =
+        |state: HardState| state.term.0 > term || state.term.0 == term && state.vote == Some(NodeId(node));
+    let keepers = nodes.iter().filter(|found| keeps(found.recovered.hard_state)).count() as u64;
+    (keepers <= NODES / 2)
+        .then(|| format!("{keepers} members remember that node {node} was elected in term {term}, at {at}"))
 }
 
 impl Found {
@@ -115,8 +130,10 @@ impl Found {
         if index > self.recovered.last.index {
             return None;
         }
-        if let Some(entry) = self.recovered.tail.iter().find(|entry| entry.position.index == index) {
-            return Some(entry.payload.clone());
+        let tail = &self.recovered.tail;
+        let nth = tail.first().and_then(|first| index.0.checked_sub(first.position.index.0));
+        if let Some(nth) = nth {
+            return tail.get(usize::try_from(nth).ok()?).map(|entry| entry.payload.clone());
         }
         let segment = storage::find(&self.recovered.sealed, index)?;
         segment.entry(index).ok().map(|entry| entry.payload)

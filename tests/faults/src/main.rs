@@ -24,7 +24,9 @@ use clap::Parser;
 use crate::error::{Result, Scenery};
 
 #[derive(Debug, Parser)]
-#[command(about = "raftmap on failing disks and networks; needs root. Exit codes: 0 green, 1 red, 3 no verdict, 77 skipped")]
+#[command(
+    about = "raftmap on failing disks and networks; needs root. Exit codes: 0 green, 1 red, 3 no verdict, 77 skipped"
+)]
 enum Script {
     /// Cut the power of a cluster on a real file system, again and again
     PowerCut(power_cut::Asked),

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use raftmap::{Clerk, Keys, Node, Pair, Scan};
 
-use crate::check::contains;
+use crate::check::{Violation, contains};
 use crate::cluster::Plan;
 use crate::error::{Result, Scenery, Stop};
 use crate::ledger::{Ledger, Moment};
@@ -16,7 +16,7 @@ use crate::ledger::{Ledger, Moment};
 const READY: Duration = Duration::from_secs(20);
 
 /// What is broken after a restart on the directories below `dir`; empty is green.
-pub(crate) fn promises(dir: &Path, ledger: &Ledger, at: Moment) -> Result<Vec<String>> {
+pub(crate) fn promises(dir: &Path, ledger: &Ledger, at: Moment) -> Result<Vec<Violation>> {
     let runtime =
         tokio::runtime::Builder::new_multi_thread().enable_all().build().or_broken("starting a runtime")?;
     let outcome = runtime.block_on(async {
@@ -28,8 +28,8 @@ pub(crate) fn promises(dir: &Path, ledger: &Ledger, at: Moment) -> Result<Vec<St
     });
     runtime.shutdown_timeout(Duration::from_secs(5));
     match outcome {
-        Ok(broken) => Ok(broken),
-        Err(Stop::Red(what)) => Ok(vec![what]),
+        Ok(broken) => Ok(broken.into_iter().map(Violation::Restart).collect()),
+        Err(Stop::Red(what)) => Ok(vec![Violation::Restart(what)]),
         Err(other) => Err(other),
     }
 }
@@ -105,7 +105,8 @@ async fn same_map(nodes: &BTreeMap<u64, Node>) -> Option<String> {
         for node in nodes.values() {
             digests.extend(node.digest().await.ok());
         }
-        let same_place = digests.len() == nodes.len() && digests.iter().all(|digest| digest.0 == digests[0].0);
+        let same_place =
+            digests.len() == nodes.len() && digests.iter().all(|digest| digest.0 == digests[0].0);
         if same_place {
             let same = digests.iter().all(|digest| digest.1 == digests[0].1);
             return (!same).then(|| format!("maps differ at entry {}", digests[0].0));

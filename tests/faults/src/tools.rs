@@ -21,9 +21,7 @@ pub(crate) fn need(tools: &[Tool]) -> Result<()> {
         return Err(Stop::Skipped("needs root".into()));
     }
     match tools.iter().find(|(program, _)| !on_path(program)) {
-        Some((program, package)) => {
-            Err(Stop::Skipped(format!("needs {program} (Debian package {package})")))
-        }
+        Some((program, package)) => Err(Stop::Skipped(format!("needs {program} (Debian package {package})"))),
         None => Ok(()),
     }
 }
@@ -58,7 +56,12 @@ pub(crate) fn run(program: &str, arguments: &[&str]) -> Result<()> {
         true => Ok(()),
         false => {
             let said = String::from_utf8_lossy(&output.stderr);
-            Err(Stop::Broken(format!("{program} {}: {}: {}", arguments.join(" "), output.status, said.trim())))
+            Err(Stop::Broken(format!(
+                "{program} {}: {}: {}",
+                arguments.join(" "),
+                output.status,
+                said.trim()
+            )))
         }
     }
 }
