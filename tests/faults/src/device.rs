@@ -133,6 +133,8 @@ impl Drop for Logged {
     fn drop(&mut self) {
         drop(self.mounted.take());
         let _ended = self.daemon.kill().and_then(|()| self.daemon.wait());
+        // A killed daemon leaves its export's mount behind.
+        let _unmounted = tools::run("umount", &["-l", &self.work.join("export.img").display().to_string()]);
     }
 }
 

@@ -26,6 +26,16 @@ const PADDING: (u64, u64) = (150, 6_000);
 const CALL_DEADLINE: Duration = Duration::from_millis(1_500);
 const POLL: Duration = Duration::from_millis(8);
 
+/// On a busy machine the load goes on for so many times longer, until it counts.
+const LONGER: u32 = 10;
+
+/// Whether so much happened that cuts of it say something.
+pub(crate) fn enough(ledger: &Ledger) -> bool {
+    ledger.acked.len() >= 300
+        && ledger.elected.len() >= 3
+        && ledger.shown.iter().any(|shown| shown.snapshot > 0)
+}
+
 type Nodes = Arc<Mutex<BTreeMap<u64, Node>>>;
 
 /// Runs the load for `time` on the directories below `dir`.
@@ -116,7 +126,7 @@ async fn crash_and_restart(
 ) -> Result<()> {
     let begin = Instant::now();
     tokio::time::sleep(Duration::from_millis(700)).await;
-    while begin.elapsed() < time {
+    while begin.elapsed() < time || !enough(&book.open()) && begin.elapsed() < time * LONGER {
         tokio::time::sleep(Duration::from_millis(250 + random.below(500))).await;
         let leader = leader(nodes).await.unwrap_or(1);
         let (victims, down) = match random.below(10) {

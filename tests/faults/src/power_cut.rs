@@ -28,9 +28,8 @@ const RECORDINGS_PER_CONTROL: u64 = 6;
 const RED_TOLD: u64 = 2;
 /// Every so many cuts the cluster is started again.
 const RESTART_EVERY: u64 = 10;
-/// A recording with less in it does not count.
-const ACKED_MIN: usize = 200;
-const ELECTED_MIN: usize = 3;
+/// A recording that used fewer segments of the log does not count.
+const SEGMENTS_MIN: u64 = 4;
 
 /// What is asked for.
 #[derive(Debug, clap::Args)]
@@ -213,8 +212,7 @@ fn one_recording(asked: &Asked, lie: Option<Lie>, seed: u64, cuts: u64) -> Resul
         tempfile::Builder::new().prefix("raftmap-faults-").tempdir_in(place).or_broken("making a place")?;
     let (ledger, segments, snapshots) = record(asked, lie, seed, work.path())?;
     let log = BlockLog::read(&work.path().join("log.raw"))?;
-    if ledger.acked.len() < ACKED_MIN || ledger.elected.len() < ELECTED_MIN || segments < 4 || snapshots == 0
-    {
+    if !load::enough(&ledger) || segments < SEGMENTS_MIN {
         let (acked, elected) = (ledger.acked.len(), ledger.elected.len());
         return Err(Stop::Broken(format!(
             "too little happened to count: {acked} writes, {elected} elections, {segments} segments, {snapshots} snapshots"

@@ -13,7 +13,7 @@ use crate::cluster::Plan;
 use crate::error::{Result, Scenery, Stop};
 use crate::ledger::{Ledger, Moment};
 
-const READY: Duration = Duration::from_secs(20);
+const READY: Duration = Duration::from_secs(60);
 
 /// What is broken after a restart on the directories below `dir`; empty is green.
 pub(crate) fn promises(dir: &Path, ledger: &Ledger, at: Moment) -> Result<Vec<Violation>> {
