@@ -68,7 +68,7 @@ impl World {
     pub fn fall(&mut self, at: usize, disk: ModelFs, whole: ModelFs, crash: Crash) {
         if matches!(self.nodes[at].harm, Harm::Latent) && crash != Crash::Kill {
             let found = verdict(&self.nodes[at], &disk);
-            if !permits(&self.nodes, at, &self.watch.committed, &found) {
+            if !permits(&self.nodes, at, self.watch.committed(), &found) {
                 self.trace.sometimes("the atlas kept a disk from harm");
                 self.nodes[at].disk = whole;
                 return;
@@ -108,7 +108,7 @@ impl World {
         let disk = self.nodes[at].disk.kill();
         if let Some(what) = spoil(&disk, &mut self.nemesis) {
             let found = verdict(&self.nodes[at], &disk);
-            if permits(&self.nodes, at, &self.watch.committed, &found) {
+            if permits(&self.nodes, at, self.watch.committed(), &found) {
                 self.trace.sometimes(what);
                 if matches!(found, Verdict::Whole) {
                     self.trace.sometimes("damage did not matter");
@@ -168,17 +168,17 @@ impl World {
         let seed = self.disks.number();
         let node = &mut self.nodes[at];
         let disk = match (what, &node.harm) {
-            (Directory::Mended, Harm::Spoiled(sound)) => sound.kill(),
+            (Directory::Mended, Harm::Spoiled(sound)) => copied(sound, seed),
             (Directory::Mended, Harm::None | Harm::Latent) => return true,
             (Directory::Older, _) => match node.backups.first() {
-                Some(backup) => backup.kill(),
+                Some(backup) => copied(backup, seed),
                 None => return true,
             },
             (Directory::Emptied, _) => ModelFs::new(seed),
-            (Directory::Copied, _) => node.disk.kill(),
+            (Directory::Copied, _) => copied(&node.disk, seed),
         };
         let found = verdict(node, &disk);
-        if matches!(found, Verdict::Refused(_)) || !permits(&self.nodes, at, &self.watch.committed, &found) {
+        if matches!(found, Verdict::Refused(_)) || !permits(&self.nodes, at, self.watch.committed(), &found) {
             return false;
         }
         self.nodes[at].backups.clear();
@@ -217,6 +217,17 @@ impl World {
         }
         self.trace.sometimes("a second process was started on a directory");
     }
+}
+
+/// Every file as readers see it, on another disk.
+pub fn copied(disk: &ModelFs, seed: u64) -> ModelFs {
+    let copy = ModelFs::new(seed);
+    for path in disk.files() {
+        if let Some(bytes) = disk.peek(&path) {
+            copy.put(&path, bytes);
+        }
+    }
+    copy
 }
 
 /// The files that count, with their bytes.

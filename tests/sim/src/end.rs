@@ -10,6 +10,7 @@ use raftmap::storage::types::NodeId;
 
 use crate::atlas::{Harm, spoiled};
 use crate::check::{order, witness};
+use crate::damage::copied;
 use crate::net::End;
 use crate::node::Node;
 use crate::world::{Event, World};
@@ -93,10 +94,11 @@ impl World {
 
     fn mend(&mut self, at: usize) {
         self.heal_disk(at);
+        let seed = self.disks.number();
         let node = &mut self.nodes[at];
         (node.locked_out, node.relapses) = (false, 0);
         if let Harm::Spoiled(sound) = &node.harm {
-            node.disk = sound.kill();
+            node.disk = copied(sound, seed);
             node.harm = Harm::None;
         }
         let life = node.lives;
@@ -165,6 +167,7 @@ impl World {
         if states.iter().all(alike) { Ok(()) } else { Err(format!("not alike: {states:?}")) }
     }
 
+    /// Looks at everything that must hold at the end, when all nodes run but those that stay broken.
     pub fn judge(&mut self) {
         let mut last = BTreeMap::new();
         for at in 0..self.nodes.len() {

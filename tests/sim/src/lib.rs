@@ -29,6 +29,7 @@ pub mod seeds;
 pub mod setup;
 pub mod shadow;
 pub mod speed;
+pub mod tap;
 pub mod trace;
 pub mod transfer;
 pub mod watch;

@@ -18,6 +18,7 @@ use crate::net::{Befell, End};
 use crate::node::{CLUSTER, Effect, Tray};
 use crate::reads::Answering;
 use crate::setup::Sabotage;
+use crate::tap::SCRIPT;
 use crate::world::{Event, Inner, World};
 use crate::writer::Next;
 
@@ -165,6 +166,9 @@ impl World {
 
     fn submit(&mut self, at: usize, number: BatchNumber, batch: Batch) {
         self.note_batch(at, &batch);
+        if let Some(tap) = &mut self.tap {
+            tap.submitted(&batch);
+        }
         let node = &mut self.nodes[at];
         let checked = self.watch.submitted(node, number.0, &batch);
         self.must(checked);
@@ -208,8 +212,9 @@ impl World {
             panic!("{} cannot send {outbound:?}", self.nodes[at].id());
         };
         let to = outbound.to.0 as usize - 1;
+        let late = self.tap.as_mut().map_or(Duration::ZERO, |tap| tap.sent(&outbound.message, bytes.len()));
         for time in self.links.travel(self.now, End::Node(at), End::Node(to)) {
-            self.after(time, Event::Peer { from: at, to, bytes: bytes.clone() });
+            self.after(time + late, Event::Peer { from: at, to, bytes: bytes.clone() });
         }
         self.note_links();
     }
@@ -248,6 +253,9 @@ impl World {
         let checked =
             self.watch.answered(&self.nodes, &response).and_then(|()| self.read(at, client, &response));
         self.must(checked);
+        if let Some(tap) = self.tap.as_mut().filter(|_| client == SCRIPT) {
+            return tap.answered(response);
+        }
         let Some(found) = self.connections.open.get(&client.0).copied() else { return };
         assert!(encode_response(&response).is_ok(), "{response:?} has no bytes");
         match self.links.carry(End::Node(at), End::Client(found.client)) {

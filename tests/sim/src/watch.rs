@@ -23,7 +23,7 @@ const AFTER_SYNC_MAX: usize = 4_096;
 pub struct Watch {
     leaders: BTreeMap<Term, NodeId>,
     /// All entries that were ever seen committed, from index 1.
-    pub committed: Vec<Mark>,
+    committed: Vec<Mark>,
     /// The term in which each was.
     committed_in: Vec<Term>,
     entries: Entries,
@@ -47,6 +47,11 @@ impl Watch {
         self.largest = self.largest.max(largest.unwrap_or(0));
         node.shadow.submit(number, batch).map_err(|error| format!("{id} {error}"))?;
         self.entries.written(id, &node.shadow.log, &batch.entries)
+    }
+
+    /// All entries that were ever seen committed: the first one has index 1.
+    pub fn committed(&self) -> &[Mark] {
+        &self.committed
     }
 
     /// At most one leader a term (election safety, Raft paper Figure 3), and it has everything that was committed.

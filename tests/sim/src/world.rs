@@ -16,6 +16,7 @@ use crate::dice::Dice;
 use crate::net::Links;
 use crate::node::{Connections, Node};
 use crate::setup::Setup;
+use crate::tap::Tap;
 use crate::trace::{Marks, Trace};
 use crate::transfer::Transfer;
 use crate::watch::Watch;
@@ -92,6 +93,8 @@ pub struct World {
     pub transfers_begun: u64,
     pub watch: Watch,
     pub trace: Trace,
+    /// Present where a script drives the world.
+    pub tap: Option<Tap>,
     pub history: Vec<Call>,
     /// Versions that clients have heard of.
     pub versions: BTreeMap<String, u64>,
@@ -149,7 +152,7 @@ impl World {
         }
     }
 
-    fn new(setup: Setup) -> Self {
+    pub fn new(setup: Setup) -> Self {
         let seed = setup.seed;
         let nodes = (0..setup.nodes).map(|at| {
             let disk = ModelFs::new(Dice::new(seed, &format!("disk {at}")).number());
@@ -168,6 +171,7 @@ impl World {
             transfers_begun: 0,
             watch: Watch::default(),
             trace: Trace::default(),
+            tap: None,
             history: Vec::new(),
             versions: BTreeMap::new(),
             done: 0,
@@ -188,6 +192,19 @@ impl World {
         };
         world.begin();
         world
+    }
+
+    /// The next event, if it is due by then.
+    pub fn step(&mut self, until: Duration) -> bool {
+        if self.queue.first_key_value().is_none_or(|((at, _), _)| *at > until) {
+            self.now = until;
+            return false;
+        }
+        if let Some(((at, _), event)) = self.queue.pop_first() {
+            self.now = at;
+            self.handle(event);
+        }
+        true
     }
 
     fn begin(&mut self) {
