@@ -21,6 +21,8 @@
 //! ```
 #![forbid(unsafe_code)]
 
+#[macro_use]
+mod bugs;
 mod client;
 mod endpoint;
 pub mod frame;

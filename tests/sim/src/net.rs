@@ -77,6 +77,16 @@ impl Links {
         self.cut.contains(&(from, to))
     }
 
+    /// Exactly these are cut from now on.
+    pub fn cut_only(&mut self, cut: BTreeSet<(End, End)>) {
+        self.cut = cut;
+    }
+
+    /// How links that are not cut are from now on.
+    pub fn become_like(&mut self, setup: Net) {
+        self.setup = setup;
+    }
+
     pub fn heal(&mut self) {
         self.cut.clear();
     }

@@ -16,6 +16,7 @@ use crate::client::OWNER;
 use crate::net::End;
 use crate::node::{CLUSTER, Effect, Tray};
 use crate::setup::Sabotage;
+use crate::tap::SCRIPT;
 use crate::watch::Watch;
 use crate::world::{Event, Inner, World};
 use crate::writer::Next;
@@ -140,6 +141,9 @@ impl World {
     fn submit(&mut self, at: usize, number: BatchNumber, batch: Batch) {
         batch.entries.iter().for_each(|entry| self.watch.entry(entry.payload.len()));
         self.note_batch(at, &batch);
+        if let Some(tap) = &mut self.tap {
+            tap.submitted(&batch);
+        }
         let node = &mut self.nodes[at];
         node.shadow.submit(number.0, &batch);
         let Some(life) = &mut node.life else { return };
@@ -181,8 +185,9 @@ impl World {
             panic!("{} cannot send {outbound:?}", self.nodes[at].id());
         };
         let to = outbound.to.0 as usize - 1;
+        let late = self.tap.as_mut().map_or(Duration::ZERO, |tap| tap.sent(&outbound.message, bytes.len()));
         for time in self.links.travel(End::Node(at), End::Node(to)) {
-            self.after(time, Event::Peer { from: at, to, bytes: bytes.clone() });
+            self.after(time + late, Event::Peer { from: at, to, bytes: bytes.clone() });
         }
     }
 
@@ -199,6 +204,9 @@ impl World {
 
     fn reply(&mut self, at: usize, client: ClientId, response: Response) {
         self.must(self.watch.answered(&self.nodes, &response));
+        if let Some(tap) = self.tap.as_mut().filter(|_| client == SCRIPT) {
+            return tap.answered(response);
+        }
         let Some(found) = self.connections.open.get(&client.0).copied() else { return };
         assert!(encode_response(&response).is_ok(), "{response:?} has no bytes");
         match self.links.carry(End::Node(at), End::Client(found.client)) {

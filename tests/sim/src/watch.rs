@@ -34,6 +34,11 @@ impl Watch {
         self.largest = self.largest.max(frame_len(payload as u64));
     }
 
+    /// All entries that were ever seen committed: the first one has index 1.
+    pub fn committed(&self) -> &[Mark] {
+        &self.committed
+    }
+
     /// At most one leader a term (election safety, Raft paper Figure 3).
     pub fn changed(&mut self, id: NodeId, state: SoftState) -> Checked {
         self.max_term = self.max_term.max(state.term);

@@ -18,6 +18,7 @@ use crate::dice::Dice;
 use crate::net::Links;
 use crate::node::{Connections, Node};
 use crate::setup::Setup;
+use crate::tap::Tap;
 use crate::trace::{Marks, Trace};
 use crate::transfer::Transfer;
 use crate::watch::Watch;
@@ -88,6 +89,7 @@ pub struct World {
     pub now: Duration,
     queue: BTreeMap<(Duration, u64), Event>,
     events: u64,
+    popped: u64,
     pub nodes: Vec<Node>,
     pub clients: Vec<Client>,
     pub connections: Connections,
@@ -96,6 +98,8 @@ pub struct World {
     pub transfers_begun: u64,
     pub watch: Watch,
     pub trace: Trace,
+    /// Present where a script drives the world.
+    pub tap: Option<Tap>,
     pub history: Vec<Call>,
     /// Versions that clients have heard of.
     pub versions: BTreeMap<String, u64>,
@@ -114,7 +118,10 @@ pub struct World {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Report {
     pub hash: u64,
+    /// Notes in the trace.
     pub events: u64,
+    /// Events of the queue.
+    pub popped: u64,
     pub time: Duration,
     pub done: u64,
     pub marks: Marks,
@@ -130,19 +137,21 @@ impl World {
         while !world.over {
             let Some(((at, _), event)) = world.queue.pop_first() else { break };
             world.now = at;
+            world.popped += 1;
             world.handle(event);
         }
         world.judge();
         Report {
             hash: world.trace.hash(),
             events: world.trace.events,
+            popped: world.popped,
             time: world.now,
             done: world.done,
             marks: world.trace.marks.clone(),
         }
     }
 
-    fn new(setup: Setup) -> Self {
+    pub fn new(setup: Setup) -> Self {
         let seed = setup.seed;
         let nodes = (0..setup.nodes).map(|at| {
             let disk = ModelFs::new(Dice::new(seed, &format!("disk {at}")).number());
@@ -159,6 +168,7 @@ impl World {
             transfers_begun: 0,
             watch: Watch::default(),
             trace: Trace::default(),
+            tap: None,
             history: Vec::new(),
             versions: BTreeMap::new(),
             done: 0,
@@ -171,10 +181,24 @@ impl World {
             now: Duration::ZERO,
             queue: BTreeMap::new(),
             events: 0,
+            popped: 0,
             setup,
         };
         world.begin();
         world
+    }
+
+    /// The next event, if it is due by then.
+    pub fn step(&mut self, until: Duration) -> bool {
+        if self.queue.first_key_value().is_none_or(|((at, _), _)| *at > until) {
+            self.now = until;
+            return false;
+        }
+        if let Some(((at, _), event)) = self.queue.pop_first() {
+            self.now = at;
+            self.handle(event);
+        }
+        true
     }
 
     fn begin(&mut self) {
@@ -325,7 +349,8 @@ impl World {
         if states.iter().all(alike) { Ok(()) } else { Err(format!("not alike: {states:?}")) }
     }
 
-    fn judge(&mut self) {
+    /// Looks at everything that must hold at the end, when all nodes run.
+    pub fn judge(&mut self) {
         let mut last = BTreeMap::new();
         for at in 0..self.nodes.len() {
             let node = &self.nodes[at];
