@@ -332,7 +332,8 @@ impl Replica {
     }
 
     fn answer_reads(&mut self, host: &mut impl Host) {
-        for read in self.waiting.readable(self.map.applied().index) {
+        let applied = if bug!(9) { Index(u64::MAX) } else { self.map.applied().index };
+        for read in self.waiting.readable(applied) {
             let body = Ok(self.answer(&read.query));
             host.reply(read.client, Response { id: read.id, body });
         }
@@ -357,7 +358,7 @@ impl Replica {
         self.soft = state;
         if state.role == RoleKind::Leader {
             self.clock.lead_from(now, self.map.log_time());
-        } else if was_leader {
+        } else if was_leader && !bug!(22) {
             // Entries of ours may still commit under the next leader: nobody can say yet.
             self.waiting.fail_all(&Refusal::Lost, &self.not_leader(), host);
         }
@@ -406,6 +407,10 @@ impl Replica {
             return Err(Fault::Log(format!("snapshot {} was accepted but never arrived", snapshot.position)));
         };
         let old = std::mem::replace(&mut self.map, arrived.map);
+        #[cfg(raftmap_bugs)]
+        if bug!(32) {
+            self.map.keep_pairs_of(&old);
+        }
         host.start(Job::Discard { map: old });
         self.snapshot.latest = Some(snapshot);
         self.waiting.lost_through(snapshot.position.index, host);
@@ -439,7 +444,7 @@ impl Replica {
             Ok(snapshot) => {
                 // A leader's newer snapshot may have come in between.
                 let latest = self.snapshot.latest.map_or(Index(0), |latest| latest.position.index);
-                if snapshot.position.index > latest {
+                if snapshot.position.index > latest || bug!(26) {
                     self.snapshot.latest = Some(snapshot);
                     self.raft.snapshot_published(snapshot);
                 }

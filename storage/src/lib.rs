@@ -29,6 +29,9 @@
 //! ```
 
 pub mod boots;
+#[doc(hidden)]
+#[macro_use]
+pub mod bugs;
 mod error;
 pub mod fs;
 #[cfg(any(test, feature = "model"))]

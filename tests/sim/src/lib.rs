@@ -22,6 +22,7 @@ pub mod process;
 pub mod seeds;
 pub mod setup;
 pub mod shadow;
+pub mod speed;
 pub mod tap;
 pub mod trace;
 pub mod transfer;

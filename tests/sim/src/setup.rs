@@ -98,6 +98,8 @@ pub enum Sabotage {
     EarlyDurable,
     /// Clients take stale answers for reads.
     StaleReads,
+    /// Nobody looks: what the checks cost.
+    Blind,
 }
 
 impl Setup {

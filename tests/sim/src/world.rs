@@ -89,6 +89,7 @@ pub struct World {
     pub now: Duration,
     queue: BTreeMap<(Duration, u64), Event>,
     events: u64,
+    popped: u64,
     pub nodes: Vec<Node>,
     pub clients: Vec<Client>,
     pub connections: Connections,
@@ -117,7 +118,10 @@ pub struct World {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Report {
     pub hash: u64,
+    /// Notes in the trace.
     pub events: u64,
+    /// Events of the queue.
+    pub popped: u64,
     pub time: Duration,
     pub done: u64,
     pub marks: Marks,
@@ -133,12 +137,14 @@ impl World {
         while !world.over {
             let Some(((at, _), event)) = world.queue.pop_first() else { break };
             world.now = at;
+            world.popped += 1;
             world.handle(event);
         }
         world.judge();
         Report {
             hash: world.trace.hash(),
             events: world.trace.events,
+            popped: world.popped,
             time: world.now,
             done: world.done,
             marks: world.trace.marks.clone(),
@@ -175,6 +181,7 @@ impl World {
             now: Duration::ZERO,
             queue: BTreeMap::new(),
             events: 0,
+            popped: 0,
             setup,
         };
         world.begin();
