@@ -263,7 +263,9 @@ fn a_directory_without_node_in_which_there_is_more_than_a_beginning_is_in_use() 
         open_model(&fs).map(|log| log.recovered.last)
     };
     assert!(missing(&|_| {}).is_ok(), "its making was interrupted");
-    let snapshot = |fs: &ModelFs| drop(publish(fs, Path::new(DIR), 3, 1));
+    let snapshot = |fs: &ModelFs| {
+        publish(fs, Path::new(DIR), 3, 1);
+    };
     assert!(matches!(missing(&snapshot), Err(OpenError::Damaged(_))));
     let second = |fs: &ModelFs| {
         let mut bytes = Forged::new(2).bytes;
