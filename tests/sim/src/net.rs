@@ -19,6 +19,10 @@ pub struct Links {
     setup: Net,
     dice: Dice,
     cut: BTreeSet<(End, End)>,
+    /// Messages that were lost, doubled, and late, but for those of a cut.
+    pub lost: u64,
+    pub doubled: u64,
+    pub late: u64,
 }
 
 /// What a fault does to the network.
@@ -40,16 +44,21 @@ pub const SHAPES: [Shape; 5] = [Shape::One, Shape::Halves, Shape::Bridge, Shape:
 
 impl Links {
     pub fn new(setup: Net, dice: Dice) -> Self {
-        Self { setup, dice, cut: BTreeSet::new() }
+        Self { setup, dice, cut: BTreeSet::new(), lost: 0, doubled: 0, late: 0 }
     }
 
     /// When a message from one end arrives at another: once, never, or more than once.
     pub fn travel(&mut self, from: End, to: End) -> Vec<Duration> {
-        if self.cut.contains(&(from, to)) || self.dice.permille(self.setup.loss) {
+        if self.is_cut(from, to) {
+            return Vec::new();
+        }
+        if self.dice.permille(self.setup.loss) {
+            self.lost += 1;
             return Vec::new();
         }
         let mut times = vec![self.delay()];
         if self.dice.permille(self.setup.doubled) {
+            self.doubled += 1;
             times.push(self.delay());
         }
         times
@@ -62,6 +71,7 @@ impl Links {
         }
         let mut time = self.delay();
         while self.dice.permille(self.setup.loss) {
+            self.lost += 1;
             time += self.setup.delay * 2 + Duration::from_millis(20);
         }
         Some(time)
@@ -69,8 +79,12 @@ impl Links {
 
     fn delay(&mut self) -> Duration {
         let jitter = Duration::from_micros(self.dice.below(self.setup.jitter.as_micros() as u64));
-        let late = if self.dice.permille(self.setup.late) { self.dice.below(2_000) } else { 0 };
-        self.setup.delay + jitter + Duration::from_millis(late)
+        let mut time = self.setup.delay + jitter;
+        if self.dice.permille(self.setup.late) {
+            self.late += 1;
+            time += Duration::from_millis(self.dice.below(2_000));
+        }
+        time
     }
 
     pub fn is_cut(&self, from: End, to: End) -> bool {

@@ -180,6 +180,7 @@ impl World {
         let Ok(Some(bytes)) = peer::encode(&outbound.message) else {
             panic!("{} cannot send {outbound:?}", self.nodes[at].id());
         };
+        self.trace.bytes(&bytes);
         let to = outbound.to.0 as usize - 1;
         for time in self.links.travel(End::Node(at), End::Node(to)) {
             self.after(time, Event::Peer { from: at, to, bytes: bytes.clone() });
@@ -200,7 +201,10 @@ impl World {
     fn reply(&mut self, at: usize, client: ClientId, response: Response) {
         self.must(self.watch.answered(&self.nodes, &response));
         let Some(found) = self.connections.open.get(&client.0).copied() else { return };
-        assert!(encode_response(&response).is_ok(), "{response:?} has no bytes");
+        match encode_response(&response) {
+            Ok(bytes) => self.trace.bytes(&bytes),
+            Err(error) => panic!("{response:?} has no bytes: {error}"),
+        }
         match self.links.carry(End::Node(at), End::Client(found.client)) {
             Some(time) => {
                 let response = Box::new(response);
