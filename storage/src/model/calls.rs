@@ -14,11 +14,15 @@ use crate::fs::{File, Fs, LockError};
 enum SyncFate {
     Whole,
     Dropped(Option<Random>),
+    Lied(Random),
+    Strayed(Random),
 }
 
 fn sync_fate(effect: Option<Effect>) -> (SyncFate, io::Result<()>) {
     match effect {
-        None | Some(Effect::Short) => (SyncFate::Whole, Ok(())),
+        None | Some(Effect::Short | Effect::Misread(_)) => (SyncFate::Whole, Ok(())),
+        Some(Effect::SyncLied(seed)) => (SyncFate::Lied(Random::new(seed)), Ok(())),
+        Some(Effect::SyncStrayed(seed)) => (SyncFate::Strayed(Random::new(seed)), Ok(())),
         Some(effect @ Effect::SyncKept) => (SyncFate::Whole, Err(effect.error())),
         Some(effect @ (Effect::SyncDropped | Effect::Eio | Effect::Enospc)) => {
             (SyncFate::Dropped(None), Err(effect.error()))
@@ -33,9 +37,9 @@ fn sync_fate(effect: Option<Effect>) -> (SyncFate, io::Result<()>) {
 fn plain(effect: Option<Effect>) -> io::Result<()> {
     match effect {
         Some(effect @ (Effect::Eio | Effect::Enospc)) => Err(effect.error()),
-        Some(Effect::Short | Effect::SyncDropped | Effect::SyncDroppedSome(_) | Effect::SyncKept) | None => {
-            Ok(())
-        }
+        Some(Effect::Short | Effect::SyncDropped | Effect::SyncDroppedSome(_) | Effect::SyncKept)
+        | Some(Effect::SyncLied(_) | Effect::SyncStrayed(_) | Effect::Misread(_))
+        | None => Ok(()),
     }
 }
 
@@ -79,6 +83,8 @@ impl File for ModelFile {
                 SyncFate::Whole => inode.sync(),
                 SyncFate::Dropped(None) => inode.sync_dropping(|| false),
                 SyncFate::Dropped(Some(mut random)) => inode.sync_dropping(|| random.one_in(2)),
+                SyncFate::Lied(mut random) => inode.sync_lying(|| random.one_in(2)),
+                SyncFate::Strayed(mut random) => state.disk.sync_straying(self.inode, &mut random),
             }
             result
         })
@@ -87,8 +93,20 @@ impl File for ModelFile {
     fn map(&self) -> io::Result<Bytes> {
         self.fs.call(Op::Map, &self.path, None, |state, effect| {
             plain(effect)?;
-            Ok(state.inode(self.inode)?.cached.to_vec().into())
+            let mut image = state.inode(self.inode)?.cached.to_vec();
+            if let Some(Effect::Misread(seed)) = effect {
+                misread(&mut image, Random::new(seed));
+            }
+            Ok(image.into())
         })
+    }
+}
+
+/// One bit is seen wrong, among those that say something.
+fn misread(bytes: &mut [u8], mut random: Random) {
+    let end = bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last as u64 + 1);
+    if let Some(byte) = bytes.get_mut(random.below(end) as usize) {
+        *byte ^= 1 << random.below(8);
     }
 }
 
@@ -206,7 +224,8 @@ impl Fs for ModelFs {
         self.call(Op::SyncDir, dir, None, |state, effect| {
             let (fate, result) = sync_fate(effect);
             match fate {
-                SyncFate::Whole => state.disk.sync_directory(dir),
+                // These speak of sectors, and a directory has none here.
+                SyncFate::Whole | SyncFate::Lied(_) | SyncFate::Strayed(_) => state.disk.sync_directory(dir),
                 SyncFate::Dropped(None) => state.disk.sync_directory_dropping(dir, || false),
                 SyncFate::Dropped(Some(mut random)) => {
                     state.disk.sync_directory_dropping(dir, || random.one_in(2));

@@ -117,6 +117,36 @@ impl Inode {
         }
     }
 
+    /// A sync that says yes, and of some sectors it is not true: `reaches` says of which it is.
+    pub(super) fn sync_lying(&mut self, mut reaches: impl FnMut() -> bool) {
+        let dropped: Vec<u64> = self.dirty.keys().copied().filter(|_| !reaches()).collect();
+        let before: Vec<Sector> = dropped.iter().map(|sector| self.durable.sector(*sector)).collect();
+        self.sync();
+        for (sector, bytes) in dropped.into_iter().zip(before) {
+            self.place(sector, &bytes);
+        }
+    }
+
+    /// The disk holds `bytes` at `sector`, and the cache does not know.
+    fn place(&mut self, sector: u64, bytes: &Sector) {
+        self.settle(sector, bytes);
+        if !self.dirty.contains_key(&sector) {
+            self.lost.insert(sector);
+        }
+    }
+
+    /// A bit turns over on the disk. Whoever reads from the cache does not see it before that page has left.
+    pub(super) fn rot(&mut self, byte: usize, bit: u8) -> bool {
+        let sector = (byte / SECTOR) as u64;
+        let mut bytes = self.durable.sector(sector);
+        if byte >= self.durable.len() {
+            return false;
+        }
+        bytes[byte % SECTOR] ^= 1 << (bit % 8);
+        self.place(sector, &bytes);
+        true
+    }
+
     /// The cache forgets its clean pages, and so the lost ones show what the disk holds.
     pub(super) fn evict(&mut self) {
         for sector in std::mem::take(&mut self.lost) {
@@ -208,6 +238,25 @@ impl Disk {
         self.drop_dead_names();
     }
 
+    /// A sync of which one sector lands elsewhere.
+    pub(super) fn sync_straying(&mut self, id: InodeId, random: &mut Random) {
+        let whole: Vec<InodeId> = self.inodes.keys().copied().collect();
+        let target = if random.one_in(2) { id } else { pick(&whole, random).unwrap_or(id) };
+        let Some(inode) = self.inodes.get_mut(&id) else { return };
+        let dirty: Vec<u64> = inode.dirty.keys().copied().collect();
+        let Some(stray) = pick(&dirty, random) else { return inode.sync() };
+        let (before, bytes) = (inode.durable.sector(stray), inode.cached.sector(stray));
+        inode.sync();
+        inode.place(stray, &before);
+        if let Some(other) = self.inodes.get_mut(&target) {
+            let sectors = (other.durable.len() / SECTOR) as u64;
+            let there = random.below(sectors.max(1));
+            if sectors > 0 && (target, there) != (id, stray) {
+                other.place(there, &bytes);
+            }
+        }
+    }
+
     /// A directory sync that fails: each change reaches the disk or not, and all count as clean afterwards.
     pub(super) fn sync_directory_dropping(&mut self, directory: &Path, mut reaches: impl FnMut() -> bool) {
         for name in self.names_in(directory) {
@@ -275,4 +324,8 @@ impl Disk {
     pub(super) fn evict_some(&mut self, random: &mut Random) {
         self.inodes.values_mut().filter(|_| random.one_in(2)).for_each(Inode::evict);
     }
+}
+
+fn pick<T: Copy>(from: &[T], random: &mut Random) -> Option<T> {
+    from.get(random.below(from.len() as u64) as usize).copied()
 }

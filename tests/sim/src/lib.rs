@@ -11,9 +11,14 @@
     reason = "all of this is a test: it says what is wrong by a panic, and nobody depends on it"
 )]
 
+pub mod atlas;
 pub mod check;
 pub mod client;
+pub mod clocks;
+pub mod damage;
 pub mod dice;
+pub mod end;
+pub mod entries;
 pub mod faults;
 pub mod less;
 pub mod life;
@@ -23,6 +28,7 @@ pub mod net;
 pub mod node;
 pub mod process;
 pub mod queue;
+pub mod reads;
 pub mod seeds;
 pub mod setup;
 pub mod shadow;
@@ -30,6 +36,7 @@ pub mod shrink;
 pub mod soak;
 pub mod speed;
 pub mod tally;
+pub mod tap;
 pub mod trace;
 pub mod transfer;
 pub mod watch;

@@ -32,6 +32,8 @@ pub struct Setup {
     pub net: Net,
     /// Each node's clock runs this many thousandths as fast as true time.
     pub clocks: Vec<u64>,
+    /// What each node's clock shows at the beginning.
+    pub offsets: Vec<Duration>,
     /// Each node's usual time of a sync.
     pub syncs: Vec<Duration>,
     /// How long faults go on.
@@ -79,6 +81,16 @@ pub struct Faults {
     pub slow_disk: bool,
     pub bad_calls: bool,
     pub full_disk: bool,
+    pub bad_link: bool,
+    pub crash_loop: bool,
+    /// Clocks leap.
+    pub leap: bool,
+    /// Disks rot, lie and put sectors elsewhere, as far as the atlas permits.
+    pub harm: bool,
+    /// Directories are rolled back, emptied, copied.
+    pub directory: bool,
+    /// At the end a minority stays as broken as it can be.
+    pub crippled: bool,
 }
 
 /// How links are when nothing is cut.
@@ -143,6 +155,7 @@ impl Setup {
         let load = Load::draw(&mut dice);
         let (faults, mut net) = (Faults::draw(&mut dice), Net::draw(&mut dice));
         net.doubled = if nodes == 1 { 0 } else { net.doubled };
+        let offsets = (0..nodes).map(|_| dice.time(millis(1), millis(86_400_000))).collect();
         // Long enough for each kind to have its turn.
         let kinds = names(&faults, nodes).len() as u32;
         let safety = millis(dice.between(2_500, 7_000)).max(faults.every.unwrap_or_default() * kinds * 3 / 4);
@@ -157,6 +170,7 @@ impl Setup {
             faults,
             net,
             clocks,
+            offsets,
             syncs,
             safety,
             sabotage: None,
@@ -182,12 +196,7 @@ impl Setup {
 }
 
 /// Half of the worlds have production's sizes, but for its large segments; the others such that every limit is met.
-fn draw_sizes(
-    dice: &mut Dice,
-    max_raft_state: Option<u64>,
-    limits: &Limits,
-    segment_bytes: u64,
-) -> Sizes {
+fn draw_sizes(dice: &mut Dice, max_raft_state: Option<u64>, limits: &Limits, segment_bytes: u64) -> Sizes {
     let payload_max = limits.proposal_bytes() as u32 + 1;
     let usual = Sizes::new(max_raft_state, payload_max);
     let log = Options {
@@ -253,6 +262,12 @@ impl Faults {
             slow_disk: coin(),
             bad_calls: coin() && coin(),
             full_disk: coin() && coin(),
+            bad_link: coin(),
+            crash_loop: coin() && coin(),
+            leap: coin(),
+            harm: coin(),
+            directory: coin(),
+            crippled: coin(),
         }
     }
 
@@ -269,6 +284,12 @@ impl Faults {
             slow_disk: false,
             bad_calls: false,
             full_disk: false,
+            bad_link: false,
+            crash_loop: false,
+            leap: false,
+            harm: false,
+            directory: false,
+            crippled: false,
         }
     }
 }

@@ -46,11 +46,12 @@ impl Shrink {
 
     fn fewer(&mut self) {
         let (nodes, load) = (self.setup.nodes, self.setup.load.clone());
-        let _found = (1..self.less.nodes.unwrap_or(nodes)).any(|nodes| self.attempt(|less| less.nodes.replace(nodes).is_none()));
+        let _found = (1..self.less.nodes.unwrap_or(nodes))
+            .any(|nodes| self.attempt(|less| less.nodes.replace(nodes).is_none()));
         let _found = (1..self.less.clients.unwrap_or(load.clients))
             .any(|clients| self.attempt(|less| less.clients.replace(clients).is_none()));
-        let _found =
-            (1..self.less.keys.unwrap_or(load.keys)).any(|keys| self.attempt(|less| less.keys.replace(keys).is_none()));
+        let _found = (1..self.less.keys.unwrap_or(load.keys))
+            .any(|keys| self.attempt(|less| less.keys.replace(keys).is_none()));
     }
 
     /// Faults end earlier.
@@ -85,7 +86,9 @@ impl Shrink {
         }
         self.tries += 1;
         let found = World::attempt(less.clone().of(self.setup.clone())).err();
-        let Some(failure) = found.filter(|failure| reason(&failure.what) == self.reason) else { return false };
+        let Some(failure) = found.filter(|failure| reason(&failure.what) == self.reason) else {
+            return false;
+        };
         (self.less, self.failure) = (less, failure);
         // Numbers of what is not on the schedule any more say nothing.
         let without = &self.less.without;
@@ -97,7 +100,10 @@ impl Shrink {
 
     pub fn print(&self) {
         let Self { setup, less, failure, tries, .. } = self;
-        println!("seed {} after {tries} worlds still fails at {:?}: {}", setup.seed, failure.at, failure.what);
+        println!(
+            "seed {} after {tries} worlds still fails at {:?}: {}",
+            setup.seed, failure.at, failure.what
+        );
         println!("{} faults are left:", failure.struck.len());
         for struck in &failure.struck {
             println!("{:>12.6} {:>4} {}", struck.at.as_secs_f64(), struck.number, struck.kind);
@@ -125,6 +131,9 @@ mod tests {
     #[test]
     fn one_invariant_has_one_reason_whatever_the_numbers() {
         assert_eq!(reason("two leaders in term 7: 1 and 2"), reason("two leaders in term 12: 3 and 1"));
-        assert_ne!(reason("voted twice in term 7: for 1 and for 2"), reason("two leaders in term 7: 1 and 2"));
+        assert_ne!(
+            reason("voted twice in term 7: for 1 and for 2"),
+            reason("two leaders in term 7: 1 and 2")
+        );
     }
 }

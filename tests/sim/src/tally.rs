@@ -97,7 +97,8 @@ impl Tally {
             hours(time),
             hours(cpu)
         );
-        for (title, counts) in [("checked by", &self.checked), ("fault", &self.faults), ("mark", &self.marks)] {
+        for (title, counts) in [("checked by", &self.checked), ("fault", &self.faults), ("mark", &self.marks)]
+        {
             counts.iter().for_each(|(name, count)| println!("{count:>12} {title}: {name}"));
         }
         for name in marks::ALL.iter().filter(|name| !self.marks.contains_key(**name)) {
@@ -168,7 +169,9 @@ impl Tally {
     pub fn load(file: &Path, from: u64) -> Result<Self, String> {
         match std::fs::read_to_string(file) {
             Ok(text) => Self::read(&text).map_err(|error| format!("{}: {error}", file.display())),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Self { next: from, ..Self::default() }),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                Ok(Self { next: from, ..Self::default() })
+            }
             Err(error) => Err(format!("{}: {error}", file.display())),
         }
     }
@@ -221,6 +224,9 @@ mod tests {
         assert_eq!(found(|tally| drop(tally.violations.insert(1, "two leaders".into()))), 1);
         assert_eq!(found(|tally| tally.vacuous = 300), 1);
         assert_eq!(found(|tally| drop(tally.marks.remove("a leader was elected"))), 1);
-        assert_eq!(found(|tally| (tally.worlds, tally.vacuous, tally.marks) = (1_999, 0, BTreeMap::new())), 0);
+        assert_eq!(
+            found(|tally| (tally.worlds, tally.vacuous, tally.marks) = (1_999, 0, BTreeMap::new())),
+            0
+        );
     }
 }
