@@ -98,6 +98,10 @@ impl Shrink {
         true
     }
 
+    pub fn seed(&self) -> u64 {
+        self.setup.seed
+    }
+
     pub fn print(&self) {
         let Self { setup, less, failure, tries, .. } = self;
         println!(
