@@ -131,6 +131,7 @@ fn server() -> World {
     (setup.limits, setup.max_raft_state) = (limits, None);
     setup.sizes = Sizes { log, tail_bytes: 0, ..Sizes::new(None, payload_max) };
     (setup.clocks, setup.syncs) = (vec![1_000], vec![Duration::from_millis(1)]);
+    setup.offsets = vec![Duration::ZERO];
     setup.faults = Faults::none();
     setup.load.clients = 0;
     setup.safety = Duration::from_secs(100_000);

@@ -70,6 +70,7 @@ impl Plan {
             late: 0,
         };
         setup.clocks = vec![1_000; nodes];
+        setup.offsets = vec![Duration::ZERO; nodes];
         setup.syncs = (0..nodes).map(|_| dice.time(millis(1) / 10, millis(3))).collect();
         // Never by itself.
         setup.safety = TEST_MAX * 1_000;
@@ -104,7 +105,16 @@ impl Plan {
         world.clients.iter_mut().for_each(|client| client.stopped = true);
         let connected = vec![true; nodes];
         let dice = Dice::new(seed, "script");
-        Lab { world, connected, dice, session: None, sequence: 0, requests: 0, asked: BTreeMap::new(), agreed: Agreed::default() }
+        Lab {
+            world,
+            connected,
+            dice,
+            session: None,
+            sequence: 0,
+            requests: 0,
+            asked: BTreeMap::new(),
+            agreed: Agreed::default(),
+        }
     }
 }
 
