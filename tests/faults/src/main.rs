@@ -5,7 +5,9 @@ mod block_log;
 mod check;
 mod cluster;
 mod device;
+mod disk;
 mod error;
+mod host;
 mod image;
 mod ledger;
 mod liar;
@@ -40,6 +42,16 @@ enum Script {
     },
     /// Kill and fail at the n-th system call, for every n
     Sweep(sweep::Asked),
+    /// One member's disk fails while it runs
+    Disk {
+        #[arg(value_enum)]
+        failure: disk::Failure,
+    },
+    /// One member's machine is unkind
+    Host {
+        #[arg(value_enum)]
+        trouble: host::Trouble,
+    },
 }
 
 /// Set in the process that has mounts of its own.
@@ -65,6 +77,8 @@ fn run(script: &Script) -> Result<()> {
         Script::PowerCut(asked) => power_cut::run(asked),
         Script::Replay { dir } => power_cut::replay(dir),
         Script::Sweep(asked) => sweep::run(asked),
+        Script::Disk { failure } => disk::run(*failure),
+        Script::Host { trouble } => host::run(*trouble),
     }
 }
 
