@@ -12,6 +12,7 @@ mod image;
 mod ledger;
 mod liar;
 mod load;
+mod net;
 mod power_cut;
 mod process;
 mod random;
@@ -47,6 +48,15 @@ enum Script {
         #[arg(value_enum)]
         failure: disk::Failure,
     },
+    /// Each member in a network namespace of its own, and the network between them fails
+    Net {
+        /// One scenario alone
+        #[arg(long)]
+        only: Option<String>,
+        /// Seconds that each fault lasts
+        #[arg(long, default_value_t = 4)]
+        seconds: u64,
+    },
     /// One member's machine is unkind
     Host {
         #[arg(value_enum)]
@@ -60,7 +70,7 @@ const INSIDE: &str = "RAFTMAP_FAULTS_INSIDE";
 fn main() -> ExitCode {
     let script = Script::parse();
     let ended = match std::env::var_os(INSIDE) {
-        None => return alone(),
+        None => return alone(&script),
         Some(_) => run(&script),
     };
     match ended {
@@ -78,17 +88,21 @@ fn run(script: &Script) -> Result<()> {
         Script::Replay { dir } => power_cut::replay(dir),
         Script::Sweep(asked) => sweep::run(asked),
         Script::Disk { failure } => disk::run(*failure),
+        Script::Net { only, seconds } => net::run(only.as_deref(), *seconds),
         Script::Host { trouble } => host::run(*trouble),
     }
 }
 
-/// Runs this program again where mounts are private: however it ends, none of them stays.
-fn alone() -> ExitCode {
+/// Runs this program again where mounts, and for some the network, are private: however it ends, nothing of them stays.
+fn alone(script: &Script) -> ExitCode {
+    let network = matches!(script, Script::Net { .. }).then_some("--net");
     let again = || -> Result<u8> {
         tools::need(&[("unshare", "util-linux")])?;
         let program = std::env::current_exe().or_broken("finding this program")?;
         let status = Command::new("unshare")
-            .args(["--mount", "--propagation", "private", "--"])
+            .args(["--mount", "--propagation", "private"])
+            .args(network)
+            .arg("--")
             .arg(program)
             .args(std::env::args_os().skip(1))
             .env(INSIDE, "1")

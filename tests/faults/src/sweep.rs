@@ -263,7 +263,7 @@ async fn in_voter(
     if !work.write_some(&clerk, part.writes, first, PATIENCE).await {
         return Err(Stop::Broken("the members do not serve before anything was done to them".into()));
     }
-    let leader = leader(members).await?;
+    let leader = members.leader().await?;
     let voter = leader % members.addresses.len() as u64 + 1;
     let hit = processes.get(&voter).ok_or(Stop::Broken("no voter".into()))?;
     let mut tracer = attach(hit, thread, inject)?;
@@ -273,18 +273,6 @@ async fn in_voter(
     processes.clear();
     let _gone = tracer.wait();
     ended
-}
-
-async fn leader(members: &Members) -> Result<u64> {
-    let options = raftmap::ConnectOptions::default();
-    for address in members.addresses.values() {
-        if let Ok(status) = raftmap::admin::status(*address, &options, Duration::from_secs(2)).await
-            && status.role == "leader"
-        {
-            return Ok(status.id.0);
-        }
-    }
-    Err(Stop::Broken("nobody leads".into()))
 }
 
 fn attach(process: &Process, thread: &str, inject: &Inject<'_>) -> Result<Child> {
