@@ -16,6 +16,7 @@
 
 use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
 
 use raftmap_sim::seeds::{Tally, seeds};
 use raftmap_sim::setup::{Faults, Net, Sabotage, Setup};
@@ -96,6 +97,7 @@ fn noticed(sabotage: Sabotage, seeds: std::ops::Range<u64>) -> usize {
         let mut setup = Setup::draw(*seed);
         (setup.sabotage, setup.nodes) = (Some(sabotage), 3);
         (setup.clocks, setup.syncs) = (vec![1_000; 3], vec![setup.syncs[0]; 3]);
+        setup.offsets = vec![Duration::ZERO; 3];
         setup.net = Net { loss: 0, ..setup.net };
         catch_unwind(AssertUnwindSafe(|| World::run(setup))).is_err()
     };

@@ -20,7 +20,8 @@ use super::waiting::{ReadWaiter, Waiting};
 use crate::kv::{self, Owner, Proposal, StateMachine};
 use crate::raft::entry::{self, Kind};
 use crate::raft::{
-    BatchNumber, Body, Message, Outbound, ProposeError, Raft, ReadIndexError, Ready, RoleKind, SoftState,
+    BatchNumber, Body, Message, Outbound, ProposeError, Raft, ReadIndexError, Ready, Regression, RoleKind,
+    SoftState,
 };
 use crate::wire::client::{Answer, Ask, NodeStatus, Query, Refusal, Request, Response, answer_to};
 
@@ -63,6 +64,19 @@ pub struct Replica {
     soft: SoftState,
     /// Ticks until log time may be moved on again.
     expiring: u32,
+    /// How many were reported since the start, and the latest.
+    regressions: (u64, Option<Regression>),
+}
+
+/// What a replica keeps for others at the moment, in pieces.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Held {
+    /// Requests of clients that wait for the log.
+    pub waiting: usize,
+    /// Lists of messages that wait for the disk.
+    pub after_sync: usize,
+    /// Snapshots that arrived and were not looked at.
+    pub arrived: usize,
 }
 
 /// Where our own snapshots stand.
@@ -116,6 +130,7 @@ impl Replica {
             fault: None,
             soft,
             expiring: 0,
+            regressions: (0, None),
         }
     }
 
@@ -182,6 +197,7 @@ impl Replica {
         self.answer_reads(host);
         ready.snapshots_wanted.into_iter().for_each(|peer| self.send_snapshot(peer, host));
         for regression in ready.regressions {
+            self.regressions = (self.regressions.0 + 1, Some(regression));
             tracing::error!(
                 node = %regression.peer, acknowledged = %regression.acknowledged, shown = %regression.shown,
                 "a member shows less than it acknowledged: it lost data, and does not count until it is refilled"
@@ -501,6 +517,17 @@ impl Replica {
             sessions: self.map.sessions_len() as u64,
             no_space: self.no_space,
         }
+    }
+
+    /// What it keeps for others: nothing of it lasts.
+    pub fn held(&self) -> Held {
+        let after_sync = self.after_sync.len();
+        Held { waiting: self.waiting.len(), after_sync, arrived: self.arrived.len() }
+    }
+
+    /// The latest member that showed less than it had acknowledged to this leader, and how many there were.
+    pub fn regressions(&self) -> (u64, Option<Regression>) {
+        self.regressions
     }
 
     /// Who leads, as far as this node knows.

@@ -188,6 +188,7 @@ impl World {
 
     pub fn disconnect(&mut self, number: u64) {
         let Some(connection) = self.connections.open.remove(&number) else { return };
+        self.watch.reads.forget(number);
         let client = &mut self.clients[connection.client];
         if client.links.get(&connection.server) == Some(&number) {
             client.links.remove(&connection.server);
@@ -218,6 +219,9 @@ impl World {
         if matches!(end, End::Written { .. } | End::Read { .. } | End::Mismatch { .. }) {
             self.done += 1;
             self.last_done[at] = done.invoked;
+        }
+        if matches!(end, End::Written { .. }) {
+            self.last_write = self.now;
         }
         done.end = end;
         if let Some(tap) = &mut self.tap {
