@@ -43,7 +43,15 @@ pub(crate) fn run(failure: Failure) -> Result<()> {
         match failure {
             Failure::Full => full(place.path()).await,
             Failure::ReadOnly => read_only(place.path()).await,
-            Failure::Write | Failure::Flush => refuses(failure, place.path()).await,
+            Failure::Write | Failure::Flush => {
+                // Alone, nobody else has what it acknowledged.
+                for count in [1, 3] {
+                    let place = place.path().join(count.to_string());
+                    fs::create_dir(&place).or_broken("making a place")?;
+                    refuses(failure, count, &place).await?;
+                }
+                Ok(())
+            }
         }
     })
 }
@@ -112,11 +120,11 @@ fn served(did: bool, when: &str) -> Result<()> {
     did.then_some(()).ok_or(Stop::Red(format!("the cluster does not serve {when}")))
 }
 
-// ---- One member of three ----
+// ---- One member, alone or of three ----
 
-/// Three members, the first one's directory on `mounted`, the others' beside it.
-fn three(place: &Path, mounted: &Path) -> Result<Members> {
-    let mut members = Members::below(place, 3)?;
+/// `count` members, the first one's directory on `mounted`, the others' beside it.
+fn first_on(mounted: &Path, count: u64, place: &Path) -> Result<Members> {
+    let mut members = Members::below(place, count)?;
     members.dirs.insert(1, mounted.join("1"));
     Ok(members)
 }
@@ -156,7 +164,7 @@ async fn stops_alone(
         return Err(Stop::Red(format!("the member with the failing disk ended with {ended:?}")));
     }
     println!("the member stopped by itself after {:.1} s", begin.elapsed().as_secs_f64());
-    let second = others.get_mut(&2).ok_or(Stop::Broken("no second member".into()))?;
+    let Some(second) = others.get_mut(&2) else { return Ok(()) };
     served(work.write_some(&clerk, 20, second, PATIENCE).await, "with two of three")?;
     work.reads_back(&clerk).await
 }
@@ -167,7 +175,7 @@ async fn read_only(place: &Path) -> Result<()> {
     tools::run("tune2fs", &["-e", "remount-ro", &image.display().to_string()])?;
     let mounted = Mounted::mount(&image, &at)?;
     let trigger = trigger(&at)?;
-    let members = three(place, &at)?;
+    let members = first_on(&at, 3, place)?;
     let mut work = Work::default();
     let (mut hit, mut others) = work_before(&members, &mut work).await?;
     fs::write(&trigger, "1").or_broken("having ext4 find an error")?;
@@ -203,7 +211,7 @@ fn trigger(at: &Path) -> Result<PathBuf> {
     }
 }
 
-async fn refuses(failure: Failure, place: &Path) -> Result<()> {
+async fn refuses(failure: Failure, count: u64, place: &Path) -> Result<()> {
     tools::need(&[tools::STORAGE_DAEMON, tools::FUSE, tools::SETPRIV])?;
     tools::need_device("/dev/fuse")?;
     let image = place.join("disk.raw");
@@ -211,7 +219,7 @@ async fn refuses(failure: Failure, place: &Path) -> Result<()> {
     let mut disk = Switchable::start(failure, place)?;
     let at = place.join("disk");
     let mounted = Mounted::mount(&place.join("export.img"), &at)?;
-    let members = three(place, &at)?;
+    let members = first_on(&at, count, place)?;
     let mut work = Work::default();
     let (mut hit, mut others) = work_before(&members, &mut work).await?;
     disk.switch("failing")?;
@@ -223,7 +231,7 @@ async fn refuses(failure: Failure, place: &Path) -> Result<()> {
     // A fresh device: what the kernel believes to have written is forgotten.
     let _mounted = Mounted::mount(&image, &at)?;
     work.survives(&members).await?;
-    println!("{failure:?} refused: {} acknowledged, none lost", work.acked);
+    println!("{failure:?} refused, {count} members: {} acknowledged, none lost", work.acked);
     Ok(())
 }
 
