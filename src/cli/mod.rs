@@ -6,6 +6,7 @@
 mod bench;
 mod calls;
 mod cert;
+mod cluster;
 mod demo;
 mod duration;
 mod exit;
@@ -17,6 +18,7 @@ mod serve;
 mod signals;
 mod size;
 mod status;
+mod torture;
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -93,6 +95,8 @@ enum Command {
     Bench(bench::Args),
     /// Run three nodes, kill them under load, and check that nothing is lost or counted twice
     Demo(demo::Args),
+    /// Run a cluster under every fault that needs no privileges, and check that nothing is lost, doubled or stale
+    Torture(torture::Args),
 }
 
 /// Half the processors serve the network: each node has a replica's and a log writer's thread besides, and threads that
@@ -134,6 +138,7 @@ async fn dispatch(command: Command, style: Style) -> Outcome {
         Command::Cert(command) => cert::run(command, style),
         Command::Bench(args) => bench::run(args, style).await,
         Command::Demo(args) => demo::run(args, style).await,
+        Command::Torture(args) => torture::run(args, style).await,
     }
 }
 
