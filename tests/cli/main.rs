@@ -16,3 +16,4 @@ mod demo;
 mod failing;
 mod load;
 mod offline;
+mod torture;

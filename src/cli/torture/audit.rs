@@ -108,7 +108,6 @@ impl Auditor {
     async fn remove(&mut self, name: &str) -> Result<(), String> {
         let mut operation = self.operation(Call::Delete);
         self.ledger.synced(line::of(&operation, name, None)).await.map_err(ledger)?;
-        operation.invoked_ns = self.board.now();
         let written = self.clerk.write(Command::Delete { key: name.to_owned().into() }).await;
         let written =
             written.map_err(|error| format!("cannot remove {name} although all is healed: {error}"))?;

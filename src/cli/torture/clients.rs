@@ -202,7 +202,6 @@ impl Client {
         let mut operation = self.operation(history, &key, call);
         let value = line::written(&command);
         self.ledger.synced(line::of(&operation, &key, value.as_deref())).await?;
-        operation.invoked_ns = self.board.now();
         let result = self.clerk.write(command).await;
         operation.outcome = self.outcome(result, patience).await;
         history.push(operation);

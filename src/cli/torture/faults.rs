@@ -24,7 +24,7 @@ const LOOK: Duration = Duration::from_millis(20);
 const ASKED_MAX: usize = 3;
 
 /// ... and so many times whether their disk is full, after everything else was healed.
-const FULL_ASKED_MAX: usize = 100;
+const FULL_ASKED_MAX: usize = 20;
 /// Time until a node is asked again whether its disk is full.
 const FULL_AGAIN: Duration = Duration::from_millis(500);
 
@@ -240,7 +240,7 @@ impl<'a> Faults<'a> {
             if nodes.iter().any(|id| statuses.get(id).is_some_and(|status| status.no_space)) {
                 return true;
             }
-            sleep(LOOK).await;
+            sleep(FULL_AGAIN).await;
         }
         false
     }

@@ -1,14 +1,19 @@
 //! The links of a run: a relay for each way in which one node is told to reach another, and one for each node as
 //! clients reach it. Addresses stay the same for the whole run, whatever the weather.
+//!
+//! They have a thread of their own: what clients and checkers compute must not delay a datagram.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use raftmap::net::relay::{Counts, Relay, Weather};
+use tokio::runtime::{Builder, Runtime};
 
 use crate::cli::cluster::nodes::Nodes;
 use crate::cli::random::Random;
+
+const ANY: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
 /// All relays of a run.
 pub(crate) struct Network {
@@ -16,22 +21,33 @@ pub(crate) struct Network {
     between: BTreeMap<(u64, u64), Relay>,
     /// By whom it leads to.
     clients: BTreeMap<u64, Relay>,
+    /// Theirs; gone only with the network.
+    runtime: Option<Runtime>,
 }
 
 impl Network {
     /// Relays between all `nodes`, who are told to use them.
     pub(crate) async fn between(nodes: &mut Nodes, seed: u64) -> io::Result<Self> {
         let mut dice = Random::branch(seed, u64::MAX - 1);
-        let mut network = Self { between: BTreeMap::new(), clients: BTreeMap::new() };
-        let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        let runtime = Builder::new_multi_thread()
+            .worker_threads(1)
+            .thread_name("raftmap-relays")
+            .enable_all()
+            .build()?;
+        let handle = runtime.handle().clone();
+        let mut network = Self { between: BTreeMap::new(), clients: BTreeMap::new(), runtime: Some(runtime) };
+        let mut bind = async |target| {
+            let bound = handle.spawn(Relay::bind(ANY, target, dice.next())).await;
+            bound.unwrap_or_else(|error| Err(io::Error::other(error)))
+        };
         for to in nodes.ids() {
             let Some(target) = nodes.address(to) else { continue };
             for from in nodes.ids().into_iter().filter(|from| *from != to) {
-                let relay = Relay::bind(any, target, dice.next()).await?;
+                let relay = bind(target).await?;
                 nodes.place(from, to, relay.address());
                 network.between.insert((from, to), relay);
             }
-            network.clients.insert(to, Relay::bind(any, target, dice.next()).await?);
+            network.clients.insert(to, bind(target).await?);
         }
         Ok(network)
     }
@@ -76,6 +92,15 @@ impl Network {
             }
         }
         sum
+    }
+}
+
+impl Drop for Network {
+    fn drop(&mut self) {
+        // A runtime may not be waited for where others run.
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
     }
 }
 
