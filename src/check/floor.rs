@@ -1,14 +1,14 @@
 //! Real time, turned into numbers: what an operation may not stand before.
 
 /// The least place that an operation may have: the highest one among those that had returned when it began.
-pub struct Floor {
+pub(super) struct Floor {
     /// By time; the place is the highest so far.
     steps: Vec<(u64, u64)>,
 }
 
 impl Floor {
     /// From (returned, place) of operations, in any order.
-    pub fn new(mut steps: Vec<(u64, u64)>) -> Self {
+    pub(super) fn new(mut steps: Vec<(u64, u64)>) -> Self {
         steps.sort_unstable();
         let mut highest = 0;
         for (_, place) in &mut steps {
@@ -19,7 +19,7 @@ impl Floor {
     }
 
     /// 0 where nothing had returned before it began.
-    pub fn at(&self, invoked_ns: u64) -> u64 {
+    pub(super) fn at(&self, invoked_ns: u64) -> u64 {
         let before = self.steps.partition_point(|(returned, _)| *returned < invoked_ns);
         before.checked_sub(1).and_then(|step| self.steps.get(step)).map_or(0, |(_, place)| *place)
     }

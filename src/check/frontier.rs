@@ -13,20 +13,20 @@ use super::lane::Growth;
 use super::model::{State, Version};
 
 /// Steps of the model that one stretch of a history may cost; memory is bounded by the same number.
-pub const STEPS_MAX: u64 = 300_000;
+pub(super) const STEPS_MAX: u64 = 300_000;
 
 /// An operation under way.
 #[derive(Clone, Copy)]
-pub struct Pending {
+pub(super) struct Pending {
     /// One bit of its own among those under way.
-    pub bit: u64,
+    pub(super) bit: u64,
     /// What it is.
-    pub operation: Operation,
+    pub(super) operation: Operation,
 }
 
 /// How an answer was taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Taken {
+pub(super) enum Taken {
     /// It can be.
     Well,
     /// It cannot be, whatever happened. The frontier is as before.
@@ -40,7 +40,7 @@ pub enum Taken {
 type Configurations = BTreeMap<(State, u64), Vec<u64>>;
 
 /// See the module's description.
-pub struct Frontier<'a> {
+pub(super) struct Frontier<'a> {
     configurations: Configurations,
     /// Of a log: what it can have been.
     growth: Option<&'a Growth>,
@@ -49,27 +49,27 @@ pub struct Frontier<'a> {
 
 impl<'a> Frontier<'a> {
     /// Where everything is `state`.
-    pub fn new(state: State, growth: Option<&'a Growth>) -> Self {
+    pub(super) fn new(state: State, growth: Option<&'a Growth>) -> Self {
         Self { configurations: Self::only(state), growth, steps_left: STEPS_MAX }
     }
 
     /// Goes on with nothing but `state`, and none of the operations under way done in it.
-    pub fn restart(&mut self, state: State) {
+    pub(super) fn restart(&mut self, state: State) {
         self.configurations = Self::only(state);
     }
 
     /// The budget of another stretch.
-    pub fn refill(&mut self) {
+    pub(super) fn refill(&mut self) {
         self.steps_left = STEPS_MAX;
     }
 
     /// One of the states, for words.
-    pub fn example(&self) -> Option<State> {
+    pub(super) fn example(&self) -> Option<State> {
         self.configurations.keys().next().map(|(state, _)| *state)
     }
 
     /// Unknown operations of `bits` that are done in every case; from here on the frontier knows them no more.
-    pub fn retire(&mut self, bits: u64) -> u64 {
+    pub(super) fn retire(&mut self, bits: u64) -> u64 {
         let done = self.configurations.values().flatten().fold(bits, |done, unknown| done & unknown);
         for unknown in self.configurations.values_mut().flatten() {
             *unknown &= !done;
@@ -79,7 +79,7 @@ impl<'a> Frontier<'a> {
 
     /// The answer of `target`, which may have taken effect after any of the `others` under way, those with a known end
     /// and those without.
-    pub fn take(&mut self, target: Pending, others: &[Pending]) -> Taken {
+    pub(super) fn take(&mut self, target: Pending, others: &[Pending]) -> Taken {
         let mut search = Search {
             target,
             others,

@@ -6,17 +6,17 @@ use super::content::{Beginnings, Content};
 use super::history::{Call, History, Last, Operation, Reply};
 
 /// The operations of one key.
-pub struct Lane<'a> {
+pub(super) struct Lane<'a> {
     /// Its name, for findings.
-    pub name: String,
+    pub(super) name: String,
     /// In the order of the history.
-    pub operations: Vec<&'a Operation>,
+    pub(super) operations: Vec<&'a Operation>,
     /// Its last get.
-    pub last: Option<(&'a Operation, &'a Last)>,
+    pub(super) last: Option<(&'a Operation, &'a Last)>,
 }
 
 /// All keys with their operations.
-pub fn lanes(history: &History) -> Vec<Lane<'_>> {
+pub(super) fn lanes(history: &History) -> Vec<Lane<'_>> {
     let mut lanes: Vec<Lane<'_>> = history
         .keys()
         .map(|key| Lane {
@@ -35,7 +35,7 @@ pub fn lanes(history: &History) -> Vec<Lane<'_>> {
 
 impl Lane<'_> {
     /// Whether it was only appended to, and never with nothing.
-    pub fn is_log(&self) -> bool {
+    pub(super) fn is_log(&self) -> bool {
         self.operations.iter().all(|operation| match operation.call {
             Call::Append(token) => !token.is_empty(),
             Call::Get => true,
@@ -44,7 +44,7 @@ impl Lane<'_> {
     }
 
     /// Of a log: what it can have been.
-    pub fn growth(&self) -> Option<Growth> {
+    pub(super) fn growth(&self) -> Option<Growth> {
         if !self.is_log() {
             return None;
         }
@@ -59,14 +59,14 @@ impl Lane<'_> {
 }
 
 /// What a log can have been, by what was seen of it: it only grows, so it had one value of each length.
-pub struct Growth {
+pub(super) struct Growth {
     seen: BTreeMap<u32, Content>,
     beginnings: Option<Beginnings>,
 }
 
 impl Growth {
     /// Whether nothing that was seen contradicts it.
-    pub fn allows(&self, value: Content) -> bool {
+    pub(super) fn allows(&self, value: Content) -> bool {
         let beginning = self.beginnings.as_ref().and_then(|beginnings| beginnings.to(value.length()));
         let seen = self.seen.get(&value.length());
         beginning.is_none_or(|beginning| beginning == value) && seen.is_none_or(|seen| *seen == value)

@@ -5,7 +5,7 @@ use super::history::{Call, Operation, Reply};
 
 /// A key at one moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum State {
+pub(super) enum State {
     /// Whatever it may be: before anything is known.
     Any,
     /// It is not there; its last change had at least this version.
@@ -21,7 +21,7 @@ pub enum State {
 
 /// What is known of a version. It rises with each change, and a write that nobody heard of has one too.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Version {
+pub(super) enum Version {
     /// This one.
     Known(u64),
     /// A higher one.
@@ -51,11 +51,11 @@ impl Version {
 
 impl State {
     /// A key of which nothing is known to have happened.
-    pub const NEW: Self = Self::Absent(0);
+    pub(super) const NEW: Self = Self::Absent(0);
 
     /// The state behind `operation`; `None` where it cannot have been told what it was. One without an answer happens
     /// here without anybody knowing, and `None` where that would change nothing.
-    pub fn step(self, operation: &Operation) -> Option<Self> {
+    pub(super) fn step(self, operation: &Operation) -> Option<Self> {
         match operation.reply() {
             None => self.step_unseen(operation.call),
             Some(Reply::Stored { version }) => self.step_stored(operation.call, version),
@@ -75,7 +75,7 @@ impl State {
     }
 
     /// The highest version that it is known to have reached.
-    pub fn least_version(self) -> u64 {
+    pub(super) fn least_version(self) -> u64 {
         match self {
             Self::Any => 0,
             Self::Absent(version) => version,
@@ -85,7 +85,7 @@ impl State {
 
     /// The lowest state in order, from which up to this one all hold the same, and allow no less the less is known of
     /// their version.
-    pub fn freest(self) -> Self {
+    pub(super) fn freest(self) -> Self {
         match self {
             Self::Present { value, version: Version::Above(_) } => {
                 Self::Present { value, version: Version::Above(0) }

@@ -15,7 +15,7 @@ use super::history::{Call, Operation, Outcome, Reply};
 use super::lane::Lane;
 
 /// Checks one key; `false` where it shows no order.
-pub fn check(lane: &Lane<'_>, findings: &mut Findings) -> bool {
+pub(super) fn check(lane: &Lane<'_>, findings: &mut Findings) -> bool {
     let writes = || lane.operations.iter().filter(|operation| operation.is_write());
     let tokens: BTreeMap<Content, &Operation> =
         writes().filter_map(|write| Some((write.written()?, *write))).collect();

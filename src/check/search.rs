@@ -20,15 +20,15 @@ const NAMES_MAX: usize = 10;
 
 /// How much was looked at.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Windows {
+pub(super) struct Windows {
     /// All of them.
-    pub all: u64,
+    pub(super) all: u64,
     /// Those that came to no end.
-    pub unknown: u64,
+    pub(super) unknown: u64,
 }
 
 /// Checks one key, up to the first answer that fits into no order.
-pub fn check(lane: &Lane<'_>, growth: Option<&Growth>, findings: &mut Findings) -> Windows {
+pub(super) fn check(lane: &Lane<'_>, growth: Option<&Growth>, findings: &mut Findings) -> Windows {
     let mut search = Search {
         lane,
         frontier: Frontier::new(State::NEW, growth),

@@ -75,6 +75,11 @@ impl Verdict {
     pub fn findings(&self) -> [(&'static str, &Findings); 3] {
         [("order", &self.order), ("witness", &self.witness), ("search", &self.search)]
     }
+
+    /// The first findings of each checker in words.
+    pub fn examples(&self) -> impl Iterator<Item = &str> {
+        self.findings().into_iter().flat_map(|(_, findings)| &findings.examples).map(String::as_str)
+    }
 }
 
 /// Figures, findings, and in the last line what they come to.
@@ -92,10 +97,8 @@ impl fmt::Display for Verdict {
                 writeln!(f, "found       {count} {kind}, by {name}")?;
             }
         }
-        for (_, findings) in self.findings() {
-            for example in &findings.examples {
-                writeln!(f, "  {example}")?;
-            }
+        for example in self.examples() {
+            writeln!(f, "  {example}")?;
         }
         f.write_str(match (self.is_clean(), self.too_many_unknown()) {
             (true, false) => "nothing is wrong",

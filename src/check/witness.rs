@@ -13,7 +13,7 @@ const UNKNOWN_MAX: u32 = 63;
 
 /// What began after something had returned stands behind it; a read may stand at the same place. No two writes have the
 /// same place, and a key's version is the place of its last change.
-pub fn check_places(history: &History, findings: &mut Findings) {
+pub(super) fn check_places(history: &History, findings: &mut Findings) {
     let operations = history.operations();
     let steps = operations.iter().filter_map(|done| Some((done.returned_ns()?, done.index()?))).collect();
     let floor = Floor::new(steps);
@@ -63,7 +63,7 @@ fn check_version(operation: &Operation, index: u64, findings: &mut Findings) {
 
 /// What became of a key's replay.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Replayed {
+pub(super) enum Replayed {
     /// It was looked at from beginning to end.
     Whole,
     /// Some of it would have cost too much.
@@ -73,7 +73,7 @@ pub enum Replayed {
 }
 
 /// Replays one key in the order of the log.
-pub fn check(lane: &Lane<'_>, growth: Option<&Growth>, findings: &mut Findings) -> Replayed {
+pub(super) fn check(lane: &Lane<'_>, growth: Option<&Growth>, findings: &mut Findings) -> Replayed {
     let mut placed: Vec<(u64, &Operation)> =
         lane.operations.iter().filter_map(|done| Some((done.index()?, *done))).collect();
     if placed.is_empty() {

@@ -6,10 +6,12 @@
 mod bench;
 mod calls;
 mod cert;
+mod check;
 mod cluster;
 mod demo;
 mod duration;
 mod exit;
+mod lines;
 mod log;
 mod members;
 mod output;
@@ -97,6 +99,8 @@ enum Command {
     Demo(demo::Args),
     /// Run a cluster under every fault that needs no privileges, and check that nothing is lost, doubled or stale
     Torture(torture::Args),
+    /// Check a recorded history: nothing lost, doubled, stale, or out of order
+    Check(check::Args),
 }
 
 /// Half the processors serve the network: each node has a replica's and a log writer's thread besides, and threads that
@@ -139,6 +143,7 @@ async fn dispatch(command: Command, style: Style) -> Outcome {
         Command::Bench(args) => bench::run(args, style).await,
         Command::Demo(args) => demo::run(args, style).await,
         Command::Torture(args) => torture::run(args, style).await,
+        Command::Check(args) => check::run(&args, style),
     }
 }
 
@@ -194,6 +199,10 @@ mod tests {
             "raftmap bench --servers 127.0.0.1:1 --op append --clients 256 --seconds 10 --value-bytes 256",
             "raftmap demo --nodes 3 --seconds 20 --clients 8 --kill-every 2s --dir d --seed 7 --json",
             "raftmap demo",
+            "raftmap torture --nodes 5 --minutes 30 --clients 16 --history h.jsonl --json",
+            "raftmap torture --faults kill,stop,partition,disk --seed 7 --dir d --keep",
+            "raftmap demo --history h.jsonl",
+            "raftmap check h.jsonl --json",
         ] {
             // `append` without servers is understood only where the environment names them.
             if line.contains("append k") && std::env::var_os("RAFTMAP_SERVERS").is_none() {

@@ -30,6 +30,7 @@ fn a_short_run_with_every_fault_is_well() {
         }
         assert_eq!((&json["problems"], &json["findings"]), (&json!([]), &json!({})), "{ended:?}");
         ledger_is_whole(&history, &json);
+        assert_eq!(run(&["check", &name, "--json"]).code(0).json()["passed"], true);
         if !json["says_nothing"].is_null() && attempt < TRIES {
             fs::remove_dir_all(json["dir"].as_str().unwrap()).unwrap();
             continue;
@@ -69,7 +70,7 @@ fn ledger_is_whole(path: &Path, json: &Value) {
 fn a_loss_is_noticed() {
     let place = tempfile::tempdir().unwrap();
     let dir = place.path().join("run");
-    let args = ["torture", "--minutes", "0.4", "--faults", "kill", "--seed", SEED_OF_ALL, "--json", "--dir"];
+    let args = ["torture", "--minutes", "0.25", "--faults", "kill", "--seed", SEED_OF_ALL, "--json", "--dir"];
     let mut torture = raftmap(&args);
     let mut torture = torture.arg(&dir).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let mut words = BufReader::new(torture.stderr.take().unwrap()).lines();
@@ -87,7 +88,8 @@ fn a_loss_is_noticed() {
     assert!(dir.join("history.jsonl").exists() && dir.join("node-1.log").exists(), "kept");
 }
 
-const SEED_OF_ALL: &str = "1";
+/// A test of the plan holds it to that: all are down for more than a second, after two seconds.
+const SEED_OF_ALL: &str = "923";
 
 #[test]
 fn an_interrupt_ends_it_with_a_report() {

@@ -12,12 +12,13 @@ use raftmap::check::{self, Call, History, Operation, Outcome, Verdict};
 use raftmap::{Clerk, Command};
 use tokio::time::{Instant, sleep};
 
+use super::answers;
 use super::clients::Board;
 use super::ledger::{Ledger, Unwritable};
-use super::line;
 use super::report::Tally;
 use super::settings::{DISK_MAX, MEMORY_MAX};
 use crate::cli::cluster::nodes::{Nodes, leader_of};
+use crate::cli::lines;
 
 /// All nodes have to be equal within this after everything was healed.
 pub(crate) const EQUAL_MAX: Duration = Duration::from_secs(30);
@@ -95,26 +96,27 @@ impl Auditor {
 
     async fn read(&mut self, name: &str) -> Result<(Operation, Vec<u8>), String> {
         let mut operation = self.operation(Call::Get);
-        let found = self.clerk.get(name).await;
-        let found = found.map_err(|error| format!("cannot read {name} although all is healed: {error}"))?;
+        let found = self.clerk.get_with_index(name).await;
+        let (index, found) =
+            found.map_err(|error| format!("cannot read {name} although all is healed: {error}"))?;
         operation.outcome =
-            Outcome::Done { returned_ns: self.board.now(), index: 0, reply: line::found(&found) };
+            Outcome::Done { returned_ns: self.board.now(), index, reply: answers::found(&found) };
         let value = found.map(|found| found.value);
-        let written = self.ledger.written(line::of(&operation, name, value.as_deref())).await;
+        let written = self.ledger.written(lines::line(&operation, name.as_bytes(), value.as_deref())).await;
         written.map_err(ledger)?;
         Ok((operation, value.map(|value| value.to_vec()).unwrap_or_default()))
     }
 
     async fn remove(&mut self, name: &str) -> Result<(), String> {
         let mut operation = self.operation(Call::Delete);
-        self.ledger.synced(line::of(&operation, name, None)).await.map_err(ledger)?;
+        self.ledger.synced(lines::line(&operation, name.as_bytes(), None)).await.map_err(ledger)?;
         let written = self.clerk.write(Command::Delete { key: name.to_owned().into() }).await;
         let written =
             written.map_err(|error| format!("cannot remove {name} although all is healed: {error}"))?;
-        if let Some(reply) = line::stored(&written.reply) {
+        if let Some(reply) = answers::stored(&written.reply) {
             operation.outcome = Outcome::Done { returned_ns: self.board.now(), index: written.index, reply };
         }
-        self.ledger.written(line::of(&operation, name, None)).await.map_err(ledger)
+        self.ledger.written(lines::line(&operation, name.as_bytes(), None)).await.map_err(ledger)
     }
 
     fn operation(&mut self, call: Call) -> Operation {

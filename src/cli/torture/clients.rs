@@ -8,8 +8,9 @@ use std::time::{Duration, Instant};
 use raftmap::check::{Call, Content, History, Operation, Outcome};
 use raftmap::{Clerk, Command, Error, Pending, Written};
 
+use super::answers;
 use super::ledger::{Ledger, Unwritable};
-use super::line;
+use crate::cli::lines;
 use crate::cli::random::Random;
 
 /// Keys that clients append to at a time.
@@ -200,8 +201,8 @@ impl Client {
         patience: Duration,
     ) -> Result<(), Unwritable> {
         let mut operation = self.operation(history, &key, call);
-        let value = line::written(&command);
-        self.ledger.synced(line::of(&operation, &key, value.as_deref())).await?;
+        let value = answers::written(&command);
+        self.ledger.synced(lines::line(&operation, key.as_bytes(), value.as_deref())).await?;
         let result = self.clerk.write(command).await;
         operation.outcome = self.outcome(result, patience).await;
         history.push(operation);
@@ -209,22 +210,22 @@ impl Client {
             self.board.acknowledged.fetch_add(1, Ordering::Relaxed);
             self.board.sent_ns.fetch_max(operation.invoked_ns, Ordering::Relaxed);
         }
-        self.ledger.written(line::of(&operation, &key, value.as_deref())).await?;
+        self.ledger.written(lines::line(&operation, key.as_bytes(), value.as_deref())).await?;
         self.rest(&operation).await;
         Ok(())
     }
 
     async fn read(&mut self, history: &mut History, key: String) -> Result<(), Unwritable> {
         let mut operation = self.operation(history, &key, Call::Get);
-        let Ok(found) = self.clerk.get(&key).await else {
+        let Ok((index, found)) = self.clerk.get_with_index(&key).await else {
             return Ok(tokio::time::sleep(AFTER_REFUSAL).await);
         };
         operation.outcome =
-            Outcome::Done { returned_ns: self.board.now(), index: 0, reply: line::found(&found) };
+            Outcome::Done { returned_ns: self.board.now(), index, reply: answers::found(&found) };
         history.push(operation);
         self.board.acknowledged.fetch_add(1, Ordering::Relaxed);
         let value = found.map(|found| found.value);
-        self.ledger.written(line::of(&operation, &key, value.as_deref())).await
+        self.ledger.written(lines::line(&operation, key.as_bytes(), value.as_deref())).await
     }
 
     fn operation(&self, history: &mut History, key: &str, call: Call) -> Operation {
@@ -246,7 +247,7 @@ impl Client {
         };
         let returned_ns = self.board.now();
         match known {
-            Ok(Written { index, reply }) => match line::stored(&reply) {
+            Ok(Written { index, reply }) => match answers::stored(&reply) {
                 Some(reply) => Outcome::Done { returned_ns, index, reply },
                 None => Outcome::Refused { returned_ns },
             },

@@ -9,16 +9,16 @@
 //! | `network`  | a relay for each way from node to node                     |
 //! | `clients`  | load, and what it saw                                      |
 //! | `ledger`   | every operation on a disk, before it is sent               |
-//! | `line`     | an operation in the languages of map, checkers and ledger (pure) |
+//! | `answers`  | what the map answers, in the checkers' words (pure)        |
 //! | `audit`    | what is asked of a healed cluster                          |
 //! | `settings` | how the nodes are set up, and their bounds                 |
 //! | `report`   | what it came to (pure)                                     |
 
+mod answers;
 mod audit;
 mod clients;
 mod faults;
 mod ledger;
-mod line;
 mod network;
 mod plan;
 mod play;

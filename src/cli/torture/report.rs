@@ -313,7 +313,8 @@ impl Report {
             text,
             "            {checks} checks, {unknown} without end; {again} older keys read again, {changed} changed"
         )?;
-        writeln!(text, "            {verified} logs verified offline")
+        let unresolved = tally.unresolved;
+        writeln!(text, "            {verified} logs verified offline, {unresolved} calls without an end")
     }
 }
 
@@ -341,4 +342,73 @@ impl fmt::Display for Report {
 /// As on the command line.
 fn name(kind: Kind) -> String {
     kind.to_possible_value().map_or(String::new(), |value| value.get_name().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A run that is well.
+    fn well() -> Report {
+        let fired =
+            [Sort::KillLeader, Sort::StopOne, Sort::Storm, Sort::FullOne].map(|sort| (sort, 1)).into();
+        let tally =
+            Tally { cycles: 20, fired, acknowledged_writes: 1_000, checks: 5_000, ..Tally::default() };
+        let asked = [Kind::Kill, Kind::Stop, Kind::Partition, Kind::Disk].into();
+        Report { seed: 7, asked, tally, complete: true, ..Report::default() }
+    }
+
+    #[track_caller]
+    fn not_passed(change: impl FnOnce(&mut Report), words: &str) {
+        let mut report = well();
+        change(&mut report);
+        assert!(!report.passed() && report.json()["passed"] == false);
+        let text = report.to_string();
+        assert!(text.contains("NOT PASSED") && text.contains(words), "{text}");
+    }
+
+    #[test]
+    fn a_run_that_is_well_passes() {
+        let report = well();
+        assert!(report.passed(), "{report}");
+        let json = report.json();
+        assert_eq!(
+            (&json["passed"], &json["lost"], &json["kills"]["leader"]),
+            (&true.into(), &0.into(), &1.into())
+        );
+        assert!(report.to_string().contains("all is well (seed 7)"), "{report}");
+    }
+
+    #[test]
+    fn what_is_wrong_does_not_pass() {
+        not_passed(|report| drop(report.tally.found.insert("lost", 1)), "1 lost");
+        not_passed(|report| drop(report.tally.found.insert("torn read", 2)), "2 other findings");
+        not_passed(|report| report.tally.problem("replicas differ".into()), "replicas differ");
+        not_passed(|report| report.tally.unresolved = 1, "1 calls without an end");
+        not_passed(|report| report.tally.changed_later = 1, "1 changed");
+        not_passed(|report| report.complete = false, "");
+    }
+
+    #[test]
+    fn what_proves_nothing_does_not_pass() {
+        for (sort, kind) in [
+            (Sort::KillLeader, "kill"),
+            (Sort::StopOne, "stop"),
+            (Sort::Storm, "partition"),
+            (Sort::FullOne, "disk"),
+        ] {
+            let words = format!("no fault of the kind `{kind}` took hold");
+            not_passed(|report| drop(report.tally.fired.remove(&sort)), &words);
+        }
+        not_passed(|report| report.tally.cycles = 0, "no cycle came to its check");
+        not_passed(|report| report.tally.idle_cycles = 3, "3 of 20 cycles acknowledged fewer than 50");
+        not_passed(|report| report.tally.checks_unknown = 6, "6 of 5000 checks came to no end");
+    }
+
+    #[test]
+    fn words_are_bounded() {
+        let mut tally = Tally::default();
+        (0..1_000).for_each(|number| tally.problem(number.to_string()));
+        assert_eq!(tally.problems.len(), PROBLEMS_MAX);
+    }
 }

@@ -9,10 +9,10 @@ use raftmap::clerk::machine::ServerId;
 use raftmap::storage::model::ModelFs;
 use raftmap::wire::client::Response;
 
-use crate::check::history::Call;
 use crate::client::Client;
 use crate::damage::Directory;
 use crate::dice::Dice;
+use crate::history::Call;
 use crate::net::Links;
 use crate::node::{Connections, Node};
 use crate::setup::Setup;
