@@ -22,13 +22,13 @@ const SLOTS: u64 = 2;
 /// A log goes on in its next part from about this many bytes on, so that reading it stays cheap.
 const PART_BYTES: u64 = 2 * 1024;
 /// Bytes of a value that is put, usually, and while logs are to grow fast.
-const PUT_BYTES: (usize, usize) = (512, 12 * 1024);
+const PUT_BYTES: (usize, usize) = (512, 6 * 1024);
 /// Operations a client writes down in a cycle at most; then it rests. Bounds memory, at some 100 bytes each.
 const OPERATIONS_MAX: usize = 200_000;
 /// How long a call may take before it is unknown and has to be asked about.
 const DEADLINE: Duration = Duration::from_secs(3);
 /// After a refusal a client waits this long.
-const AFTER_REFUSAL: Duration = Duration::from_millis(10);
+const AFTER_REFUSAL: Duration = Duration::from_millis(50);
 
 /// What clients share.
 pub(crate) struct Board {

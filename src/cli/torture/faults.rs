@@ -34,11 +34,15 @@ pub(crate) struct Faults<'a> {
     pub(crate) network: &'a Network,
     pub(crate) board: &'a Board,
     pub(crate) tally: &'a mut Tally,
+    /// The cycle's beginning.
+    begun: Instant,
     /// What is to be done when. Those of one time in the order in which they were put down.
     steps: BTreeMap<(Instant, u64), Step>,
     planned: u64,
     /// Nodes whose disk is full now.
     full: BTreeSet<u64>,
+    /// Nodes that were started on a full disk: they may refuse, also a little later.
+    doubtful: BTreeSet<u64>,
     /// The fault that filled them.
     filled: Option<Sort>,
     /// Faults that go on now.
@@ -68,7 +72,21 @@ impl<'a> Faults<'a> {
         tally: &'a mut Tally,
     ) -> Self {
         let (steps, full) = (BTreeMap::new(), BTreeSet::new());
-        Self { nodes, network, board, tally, steps, planned: 0, full, filled: None, active: 0, fallen: None }
+        let begun = Instant::now();
+        Self {
+            nodes,
+            network,
+            board,
+            tally,
+            begun,
+            steps,
+            planned: 0,
+            full,
+            doubtful: BTreeSet::new(),
+            filled: None,
+            active: 0,
+            fallen: None,
+        }
     }
 
     /// Carries out these acts, and whatever they bring with them, until `length` has passed.
@@ -76,12 +94,12 @@ impl<'a> Faults<'a> {
     /// # Errors
     /// A node ended by itself or could not be started or signalled: in words, and the run is over.
     pub(crate) async fn run(&mut self, acts: Vec<Act>, length: Duration) -> Result<(), String> {
-        let begun = Instant::now();
+        self.begun = Instant::now();
         for act in acts {
-            self.plan(begun + act.at, Step::Begin(act));
+            self.plan(self.begun + act.at, Step::Begin(act));
         }
-        self.plan(begun, Step::Look);
-        let end = begun + length;
+        self.plan(self.begun, Step::Look);
+        let end = self.begun + length;
         while let Some(((at, _), step)) = self.steps.pop_first().filter(|((at, _), _)| *at < end) {
             sleep_until(at).await;
             self.look()?;
@@ -103,6 +121,9 @@ impl<'a> Faults<'a> {
         }
         self.make_room(self.nodes.ids()).await?;
         self.look()?;
+        // Whether those still refuse is not waited for: they have room now.
+        let doubtful: Vec<u64> = std::mem::take(&mut self.doubtful).into_iter().collect();
+        self.kill(&doubtful).await?;
         self.start(&self.nodes.ids())
     }
 
@@ -114,7 +135,7 @@ impl<'a> Faults<'a> {
     /// Sees who ended by itself. Only one that finds its disk full when it starts may.
     fn look(&mut self) -> Result<(), String> {
         while let Some(ended) = self.nodes.ended_by_itself() {
-            if !(self.full.contains(&ended.node) && ended.code == Some(NO_SPACE_EXIT)) {
+            if !(self.doubtful.contains(&ended.node) && ended.code == Some(NO_SPACE_EXIT)) {
                 return Err(ended.words);
             }
             self.tally.refused_starts += 1;
@@ -174,7 +195,8 @@ impl<'a> Faults<'a> {
         self.active += 1;
         // With another fault in its way a failover says nothing of failovers.
         self.fallen = None;
-        let end = Instant::now() + act.lasts;
+        // As planned, but for the time that it took to find out who leads.
+        let end = (self.begun + act.at + act.lasts).max(Instant::now() + act.lasts / 2);
         match act.sort.kind() {
             Kind::Kill if act.sort == Sort::KillInRecovery => {
                 let id = victims.first().copied().unwrap_or_default();
@@ -274,6 +296,10 @@ impl<'a> Faults<'a> {
 
     fn start(&mut self, nodes: &[u64]) -> Result<(), String> {
         for id in nodes.iter().copied().filter(|id| !self.nodes.runs(*id)).collect::<Vec<_>>() {
+            match self.full.contains(&id) {
+                true => self.doubtful.insert(id),
+                false => self.doubtful.remove(&id),
+            };
             self.nodes.start(id).map_err(|error| format!("cannot start node {id}: {error}"))?;
             self.tally.restarts += 1;
         }

@@ -25,7 +25,7 @@ use crate::cli::output;
 /// The nodes have to find a leader within this.
 const START_MAX: Duration = Duration::from_secs(20);
 /// Once everything is healed, clients have this long to find out about calls whose outcome is unknown.
-const RESOLVE_MAX: Duration = Duration::from_secs(30);
+const RESOLVE_MAX: Duration = Duration::from_secs(20);
 
 /// A run, and what is known of it so far.
 pub(crate) struct Play {
