@@ -14,6 +14,7 @@ mod crash;
 mod damage;
 mod demo;
 mod failing;
+mod lab;
 mod load;
 mod offline;
 mod torture;
