@@ -218,7 +218,8 @@ impl Client {
     async fn read(&mut self, history: &mut History, key: String) -> Result<(), Unwritable> {
         let mut operation = self.operation(history, &key, Call::Get);
         let Ok((index, found)) = self.clerk.get_with_index(&key).await else {
-            return Ok(tokio::time::sleep(AFTER_REFUSAL).await);
+            tokio::time::sleep(AFTER_REFUSAL).await;
+            return Ok(());
         };
         operation.outcome =
             Outcome::Done { returned_ns: self.board.now(), index, reply: answers::found(&found) };

@@ -211,7 +211,6 @@ impl<'a> Faults<'a> {
                 }
                 if alone && leader.is_some_and(|leader| victims == [leader]) {
                     self.fallen = Some((Instant::now(), self.board.now()));
-                } else {
                 }
                 self.plan(end, Step::Start(victims));
             }
