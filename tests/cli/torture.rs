@@ -41,8 +41,21 @@ fn a_short_run_with_every_fault_is_well() {
             assert!(json[name].as_object().is_some_and(|fired| !fired.is_empty()), "{name}: {json}");
         }
         assert!(json["dir"].is_null() && json["seed"] == 1, "{json}");
+        a_doctored_ledger_is_noticed(&history);
         return;
     }
+}
+
+/// One more append that was acknowledged, and is nowhere.
+fn a_doctored_ledger_is_noticed(path: &Path) {
+    let mut text = fs::read_to_string(path).unwrap();
+    let lines = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let mut line = lines.rev().find(|line| line["operation"] == "append" && line["index"].is_u64()).unwrap();
+    (line["client"], line["value"]) = (json!(99), json!("c99-000001;"));
+    text.push_str(&format!("{line}\n"));
+    fs::write(path, text).unwrap();
+    let ended = run(&["check", &path.display().to_string()]).code(1);
+    assert!(ended.text().contains("lost: c99"), "{ended:?}");
 }
 
 /// Every operation has its line, a write one more from before it was sent.
