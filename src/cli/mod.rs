@@ -7,6 +7,7 @@ mod bench;
 mod calls;
 mod cert;
 mod check;
+mod cluster;
 mod demo;
 mod duration;
 mod exit;
@@ -19,6 +20,7 @@ mod serve;
 mod signals;
 mod size;
 mod status;
+mod torture;
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -95,6 +97,8 @@ enum Command {
     Bench(bench::Args),
     /// Run three nodes, kill them under load, and check that nothing is lost or counted twice
     Demo(demo::Args),
+    /// Run a cluster under every fault that needs no privileges, and check that nothing is lost, doubled or stale
+    Torture(torture::Args),
     /// Check a recorded history: nothing lost, doubled, stale, or out of order
     Check(check::Args),
 }
@@ -138,6 +142,7 @@ async fn dispatch(command: Command, style: Style) -> Outcome {
         Command::Cert(command) => cert::run(command, style),
         Command::Bench(args) => bench::run(args, style).await,
         Command::Demo(args) => demo::run(args, style).await,
+        Command::Torture(args) => torture::run(args, style).await,
         Command::Check(args) => check::run(&args, style),
     }
 }
@@ -194,6 +199,8 @@ mod tests {
             "raftmap bench --servers 127.0.0.1:1 --op append --clients 256 --seconds 10 --value-bytes 256",
             "raftmap demo --nodes 3 --seconds 20 --clients 8 --kill-every 2s --dir d --seed 7 --json",
             "raftmap demo",
+            "raftmap torture --nodes 5 --minutes 30 --clients 16 --history h.jsonl --json",
+            "raftmap torture --faults kill,stop,partition,disk --seed 7 --dir d --keep",
             "raftmap demo --history h.jsonl",
             "raftmap check h.jsonl --json",
         ] {

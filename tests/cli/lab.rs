@@ -197,7 +197,7 @@ impl Workload {
         let verdict = raftmap::check::check(&history);
         assert!(verdict.passed(), "{verdict}\n{}", cluster.logs());
         let done = history.operations().iter().filter(|operation| operation.reply().is_some()).count();
-        assert!(done >= 50 && verdict.checks > 0, "{done} operations show nothing: {verdict}");
+        assert!(done >= 50 && verdict.checks() > 0, "{done} operations show nothing: {verdict}");
         cluster.wait_all_applied().await;
         cluster.wait_equal().await;
         for id in cluster.addresses.keys() {

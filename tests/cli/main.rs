@@ -17,3 +17,4 @@ mod failing;
 mod lab;
 mod load;
 mod offline;
+mod torture;

@@ -7,10 +7,10 @@ use raftmap::NodeStatus;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::clients::Board;
-use super::nodes::Nodes;
 use super::plan::{Plan, Victim};
 use super::report::Kill;
 use super::view::View;
+use crate::cli::cluster::nodes::Nodes;
 use crate::cli::status::leader;
 
 /// A restarted node has to be back within this.
@@ -118,7 +118,7 @@ impl Killer<'_> {
 
     /// Asks all nodes that run how they are, and tells when a fallen leader's successor is seen.
     async fn ask(&mut self) -> Result<Statuses, String> {
-        self.nodes.ended_by_itself().map_or(Ok(()), Err)?;
+        self.nodes.ended_by_itself().map_or(Ok(()), |ended| Err(ended.words))?;
         let statuses = self.nodes.statuses().await;
         if let (Some(fallen), Some(leader)) = (self.fallen, leader(statuses.values()))
             && leader.term.0 > fallen.term

@@ -4,7 +4,6 @@
 //! | file      | job                                                        |
 //! |-----------|------------------------------------------------------------|
 //! | `play`    | the run from beginning to end, each phase with its bound   |
-//! | `nodes`   | child processes                                            |
 //! | `killer`  | SIGKILL and restart                                        |
 //! | `plan`    | who is killed next (pure)                                  |
 //! | `clients` | load, and what it saw                                      |
@@ -15,7 +14,6 @@
 
 mod clients;
 mod killer;
-mod nodes;
 mod plan;
 mod play;
 mod record;
@@ -23,13 +21,12 @@ mod report;
 mod tokens;
 mod view;
 
-use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use self::play::Play;
 use self::record::Record;
-use self::report::Report;
+use super::cluster::place::Place;
 use super::exit::{Exit, Failure, Outcome, chain};
 use super::output::Style;
 use super::random::fresh_seed;
@@ -94,7 +91,7 @@ impl Args {
 pub(crate) async fn run(args: Args, style: Style) -> Outcome {
     args.validate()?;
     let asked = signals::asked_to_stop().map_err(|error| Failure::not_done(chain(&error)))?;
-    let place = Place::new(args.dir.as_deref())?;
+    let place = Place::new(args.dir.as_deref(), "raftmap-demo-")?;
     let seed = args.seed.unwrap_or_else(fresh_seed);
     let limit = Duration::from_secs(args.seconds) + OVERTIME;
     let mut play = Play::new(&args, seed, place.path(), record(args.history.as_deref())?);
@@ -104,7 +101,7 @@ pub(crate) async fn run(args: Args, style: Style) -> Outcome {
     };
     let mut report = play.end().await;
     report.problems.extend(cut_off);
-    place.leave(&mut report);
+    report.kept = place.leave(report.passed());
     style.print(|| report.to_string(), || report.json())?;
     Ok(if report.passed() { Exit::Done } else { Exit::No })
 }
@@ -113,53 +110,6 @@ fn record(path: Option<&Path>) -> Result<Record, Failure> {
     let Some(path) = path else { return Ok(Record::default()) };
     Record::create(path)
         .map_err(|error| Failure::usage(format!("cannot write the history to {}: {error}", path.display())))
-}
-
-/// Where the nodes' data is.
-enum Place {
-    /// The caller's.
-    Given(PathBuf),
-    /// Ours, unless there is something to look at.
-    Temporary(tempfile::TempDir),
-}
-
-impl Place {
-    fn new(given: Option<&Path>) -> Result<Self, Failure> {
-        let Some(dir) = given else {
-            let temporary = tempfile::Builder::new().prefix("raftmap-demo-").tempdir();
-            return temporary.map(Self::Temporary).map_err(|error| {
-                Failure::not_done(format!("cannot make a temporary directory: {error}; name one with --dir"))
-            });
-        };
-        // Tokens of an older run would be taken for ones that nobody sent.
-        match is_empty(dir) {
-            Ok(true) => Ok(Self::Given(dir.to_owned())),
-            Ok(false) => {
-                Err(Failure::usage(format!("{} is not empty: name an empty directory", dir.display())))
-            }
-            Err(error) => Err(Failure::not_done(format!("cannot use {}: {error}", dir.display()))),
-        }
-    }
-
-    fn path(&self) -> &Path {
-        match self {
-            Self::Given(dir) => dir,
-            Self::Temporary(dir) => dir.path(),
-        }
-    }
-
-    fn leave(self, report: &mut Report) {
-        match self {
-            Self::Given(dir) => report.kept = Some(dir),
-            Self::Temporary(dir) if report.passed() => drop(dir),
-            Self::Temporary(dir) => report.kept = Some(dir.keep()),
-        }
-    }
-}
-
-fn is_empty(dir: &Path) -> io::Result<bool> {
-    std::fs::create_dir_all(dir)?;
-    Ok(std::fs::read_dir(dir)?.next().is_none())
 }
 
 #[cfg(test)]
@@ -176,26 +126,5 @@ mod tests {
         let failure = args(2, Duration::from_secs(2)).validate().expect_err("no kill");
         let words = format!("{failure:?}");
         assert!(words.contains("--kill-every 2s") && words.contains("--seconds 2"), "{words}");
-    }
-
-    #[test]
-    fn a_directory_with_something_in_it_is_refused() {
-        let dir = tempfile::tempdir().expect("temporary directory");
-        let fresh = dir.path().join("run");
-        assert!(Place::new(Some(&fresh)).is_ok(), "it is made");
-        assert!(Place::new(Some(&fresh)).is_ok(), "it is still empty");
-        std::fs::write(fresh.join("node-1.log"), b"").expect("written");
-        assert!(Place::new(Some(&fresh)).is_err());
-    }
-
-    #[test]
-    fn data_is_kept_where_there_is_something_to_look_at() {
-        let place = Place::new(None).expect("temporary directory");
-        let path = place.path().to_owned();
-        let mut report = Report::default();
-        place.leave(&mut report);
-        assert_eq!(report.kept.as_deref(), Some(path.as_path()));
-        assert!(path.exists() && report.to_string().contains(&path.display().to_string()));
-        std::fs::remove_dir(path).expect("removed");
     }
 }

@@ -14,13 +14,15 @@ use tokio::time::{Instant, sleep};
 use super::Args;
 use super::clients::{Board, Client};
 use super::killer::Killer;
-use super::nodes::{Nodes, leader_of};
 use super::plan::Plan;
 use super::record::Record;
 use super::report::Report;
 use super::tokens::found;
 use super::view::View;
+use crate::cli::cluster::nodes::{Nodes, leader_of};
 
+/// Small, so that a run of some seconds takes snapshots and drops log.
+const MAX_RAFT_STATE: &str = "1MiB";
 /// The nodes have to find a leader within this.
 const START_MAX: Duration = Duration::from_secs(10);
 /// After the load, clients ask about unknown outcomes for this long.
@@ -106,14 +108,15 @@ impl Play {
             self.dir.display(),
             self.report.seed
         ));
-        let mut nodes = Nodes::new(&self.dir, count).map_err(|error| format!("cannot start: {error}"))?;
+        let nodes = Nodes::new(&self.dir, count).map_err(|error| format!("cannot start: {error}"))?;
+        let mut nodes = nodes.with_settings(&["--max-raft-state", MAX_RAFT_STATE]);
         for id in nodes.ids() {
             nodes.start(id).map_err(|error| format!("cannot start node {id}: {error}"))?;
         }
         let nodes = self.nodes.insert(nodes);
         let begun = Instant::now();
         while begun.elapsed() < START_MAX {
-            nodes.ended_by_itself().map_or(Ok(()), Err)?;
+            nodes.ended_by_itself().map_or(Ok(()), |ended| Err(ended.words))?;
             let statuses = nodes.statuses().await;
             if let Some(leader) = leader_of(&statuses).filter(|_| statuses.len() as u64 == count) {
                 self.view.tell(&format!("node {leader} leads"));
@@ -204,7 +207,7 @@ impl Play {
         let begun = Instant::now();
         let mut digests = BTreeMap::new();
         while begun.elapsed() < EQUAL_MAX {
-            nodes.ended_by_itself().map_or(Ok(()), Err)?;
+            nodes.ended_by_itself().map_or(Ok(()), |ended| Err(ended.words))?;
             digests = nodes.digests().await;
             let indices: Vec<u64> = digests.values().map(|(applied, _)| *applied).collect();
             let at_one_index = indices.windows(2).all(|pair| pair[0] == pair[1]);

@@ -1,4 +1,4 @@
-//! The run's nodes: child processes of this one, each a `raftmap serve` on loopback with a directory of its own.
+//! A run's nodes: child processes of this one, each a `raftmap serve` on loopback with a directory of its own.
 //!
 //! They end when this process does, however it ends: each holds a pipe to it as standard input and stops when that
 //! closes. On the way down in good order they are killed.
@@ -22,8 +22,6 @@ use crate::cli::status;
 const PORTS: std::ops::Range<u16> = 12_000..32_000;
 /// Ports tried before giving up.
 const PORT_TRIES: usize = 1_000;
-/// Small, so that a run of some seconds takes snapshots and drops log.
-const MAX_RAFT_STATE: &str = "1MiB";
 /// A node that does not tell its status within this is counted as silent.
 const STATUS_WAIT: Duration = Duration::from_millis(500);
 /// Digests of a large map take their time.
@@ -34,9 +32,10 @@ const KILL_WAIT: Duration = Duration::from_millis(300);
 const LAST_LINES: usize = 3;
 
 /// All nodes of a run.
-pub(super) struct Nodes {
+pub(crate) struct Nodes {
     dir: PathBuf,
-    peers: String,
+    /// What all of them are told besides.
+    settings: Vec<String>,
     members: BTreeMap<u64, Member>,
     /// Holding a TCP port of the same number keeps other runs from choosing it.
     _reserved: Vec<TcpListener>,
@@ -44,43 +43,91 @@ pub(super) struct Nodes {
 
 struct Member {
     address: SocketAddr,
+    /// Where it is told that all are.
+    peers: BTreeMap<u64, SocketAddr>,
     child: Option<Child>,
+}
+
+/// A node that ended although nobody asked it to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Ended {
+    /// Which.
+    pub(crate) node: u64,
+    /// Its exit code, unless a signal ended it.
+    pub(crate) code: Option<i32>,
+    /// All of it in words, its own last ones included.
+    pub(crate) words: String,
 }
 
 impl Nodes {
     /// Nodes 1 to `count`, none of them running yet, with their directories below `dir`.
-    pub(super) fn new(dir: &Path, count: u64) -> io::Result<Self> {
-        let (mut members, mut reserved) = (BTreeMap::new(), Vec::new());
+    pub(crate) fn new(dir: &Path, count: u64) -> io::Result<Self> {
+        let (mut addresses, mut reserved) = (BTreeMap::new(), Vec::new());
         for id in 1..=count {
             let (address, held) = free_address()?;
-            members.insert(id, Member { address, child: None });
+            addresses.insert(id, address);
             reserved.push(held);
         }
-        let peers: Vec<String> =
-            members.iter().map(|(id, member)| format!("{id}={}", member.address)).collect();
-        Ok(Self { dir: dir.to_owned(), peers: peers.join(","), members, _reserved: reserved })
+        let member =
+            |address: &SocketAddr| Member { address: *address, peers: addresses.clone(), child: None };
+        let members = addresses.iter().map(|(id, address)| (*id, member(address))).collect();
+        Ok(Self { dir: dir.to_owned(), settings: Vec::new(), members, _reserved: reserved })
+    }
+
+    /// Lets all of them be started with these arguments besides.
+    pub(crate) fn with_settings(self, settings: &[&str]) -> Self {
+        Self { settings: settings.iter().map(|setting| (*setting).to_owned()).collect(), ..self }
+    }
+
+    /// Tells a node that another one is at `address`, from its next start on.
+    pub(crate) fn place(&mut self, node: u64, peer: u64, address: SocketAddr) {
+        if let Some(member) = self.members.get_mut(&node) {
+            member.peers.insert(peer, address);
+        }
     }
 
     /// Their ids.
-    pub(super) fn ids(&self) -> Vec<u64> {
+    pub(crate) fn ids(&self) -> Vec<u64> {
         self.members.keys().copied().collect()
     }
 
     /// How many of them run, as far as is known.
-    pub(super) fn running(&self) -> usize {
+    pub(crate) fn running(&self) -> usize {
         self.members.values().filter(|member| member.child.is_some()).count()
     }
 
+    /// Whether a node runs, as far as is known.
+    pub(crate) fn runs(&self, id: u64) -> bool {
+        self.members.get(&id).is_some_and(|member| member.child.is_some())
+    }
+
     /// Their addresses.
-    pub(super) fn addresses(&self) -> Vec<SocketAddr> {
+    pub(crate) fn addresses(&self) -> Vec<SocketAddr> {
         self.members.values().map(|member| member.address).collect()
     }
 
+    /// The address of one.
+    pub(crate) fn address(&self, id: u64) -> Option<SocketAddr> {
+        self.members.get(&id).map(|member| member.address)
+    }
+
+    /// The directory of one.
+    pub(crate) fn directory(&self, id: u64) -> PathBuf {
+        self.dir.join(format!("node-{id}"))
+    }
+
+    /// The process of one that runs.
+    pub(crate) fn process(&self, id: u64) -> Option<u32> {
+        self.members.get(&id)?.child.as_ref()?.id()
+    }
+
     /// Starts a node, for the first time or again. Its words go to `node-<id>.log`.
-    pub(super) fn start(&mut self, id: u64) -> io::Result<()> {
+    pub(crate) fn start(&mut self, id: u64) -> io::Result<()> {
         let log = OpenOptions::new().create(true).append(true).open(self.log_path(id))?;
-        let dir = self.dir.join(format!("node-{id}"));
+        let dir = self.directory(id);
         let Some(member) = self.members.get_mut(&id) else { return Err(io::ErrorKind::NotFound.into()) };
+        let peers: Vec<String> =
+            member.peers.iter().map(|(peer, address)| format!("{peer}={address}")).collect();
         let mut command = Command::new(std::env::current_exe()?);
         command
             .arg("serve")
@@ -88,8 +135,8 @@ impl Nodes {
             .arg("--dir")
             .arg(dir)
             .args(["--listen", &member.address.to_string()])
-            .args(["--peers", &self.peers])
-            .args(["--max-raft-state", MAX_RAFT_STATE])
+            .args(["--peers", &peers.join(",")])
+            .args(&self.settings)
             .arg("--exit-with-stdin")
             // Loopback: the development identity, whatever the caller uses elsewhere.
             .env_remove("RAFTMAP_IDENTITY")
@@ -104,7 +151,7 @@ impl Nodes {
     }
 
     /// Sends SIGKILL to a node and waits until it is gone.
-    pub(super) async fn kill(&mut self, id: u64) -> io::Result<()> {
+    pub(crate) async fn kill(&mut self, id: u64) -> io::Result<()> {
         match self.members.get_mut(&id).and_then(|member| member.child.take()) {
             Some(mut child) => child.kill().await,
             None => Ok(()),
@@ -112,15 +159,25 @@ impl Nodes {
     }
 
     /// Kills all that run.
-    pub(super) async fn kill_all(&mut self) {
+    pub(crate) async fn kill_all(&mut self) {
         for id in self.ids() {
             // One that is gone already is what was wanted; one that hangs in its disk goes when the disk lets it.
             let _gone = tokio::time::timeout(KILL_WAIT, self.kill(id)).await;
         }
     }
 
+    /// Sends a running node a signal by its name, `STOP` or `CONT`; `false`: it does not run.
+    pub(crate) async fn signal(&self, id: u64, signal: &str) -> io::Result<bool> {
+        let Some(process) = self.process(id) else { return Ok(false) };
+        // The shell's own `kill`: two signals are not worth a dependency.
+        let mut shell = Command::new("sh");
+        shell.args(["-c", "kill -s \"$0\" \"$1\"", signal, &process.to_string()]);
+        let sent = shell.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status().await?;
+        Ok(sent.success())
+    }
+
     /// A node that should run and has ended, with its last words.
-    pub(super) fn ended_by_itself(&mut self) -> Option<String> {
+    pub(crate) fn ended_by_itself(&mut self) -> Option<Ended> {
         let ended = self.members.iter_mut().find_map(|(id, member)| {
             let status = member.child.as_mut()?.try_wait().ok()??;
             member.child = None;
@@ -129,12 +186,13 @@ impl Nodes {
         ended.map(|(id, status)| self.describe_end(id, status))
     }
 
-    fn describe_end(&self, id: u64, status: ExitStatus) -> String {
+    fn describe_end(&self, id: u64, status: ExitStatus) -> Ended {
         let log = fs::read(self.log_path(id)).unwrap_or_default();
         let log = String::from_utf8_lossy(&log).into_owned();
         let lines: Vec<&str> = log.lines().collect();
         let last = lines.get(lines.len().saturating_sub(LAST_LINES)..).unwrap_or_default().join(" | ");
-        format!("node {id} ended by itself ({status}): {last}")
+        let words = format!("node {id} ended by itself ({status}): {last}");
+        Ended { node: id, code: status.code(), words }
     }
 
     fn log_path(&self, id: u64) -> PathBuf {
@@ -142,7 +200,7 @@ impl Nodes {
     }
 
     /// What each running node says about itself; silent ones are left out.
-    pub(super) async fn statuses(&self) -> BTreeMap<u64, NodeStatus> {
+    pub(crate) async fn statuses(&self) -> BTreeMap<u64, NodeStatus> {
         let ask = |address| async move {
             raftmap::admin::status(address, &ConnectOptions::default(), STATUS_WAIT).await.ok()
         };
@@ -150,7 +208,7 @@ impl Nodes {
     }
 
     /// The running nodes' applied indices, and their digests there; silent ones are left out.
-    pub(super) async fn digests(&self) -> BTreeMap<u64, (u64, [u8; 32])> {
+    pub(crate) async fn digests(&self) -> BTreeMap<u64, (u64, [u8; 32])> {
         let ask = |address| async move {
             raftmap::admin::digest(address, &ConnectOptions::default(), DIGEST_WAIT).await.ok()
         };
@@ -175,7 +233,7 @@ impl Nodes {
 }
 
 /// Who leads, by the nodes' own words.
-pub(super) fn leader_of(statuses: &BTreeMap<u64, NodeStatus>) -> Option<u64> {
+pub(crate) fn leader_of(statuses: &BTreeMap<u64, NodeStatus>) -> Option<u64> {
     status::leader(statuses.values()).map(|leader| leader.id.0)
 }
 
@@ -206,6 +264,15 @@ mod tests {
         for address in addresses {
             assert!(PORTS.contains(&address.port()) && TcpListener::bind(address).is_err());
         }
-        assert!(nodes.peers.starts_with("1=127.0.0.1:"), "{}", nodes.peers);
+    }
+
+    #[test]
+    fn a_node_is_told_where_the_others_are_and_may_be_told_otherwise() {
+        let mut nodes = Nodes::new(Path::new("unused"), 3).expect("ports");
+        let other = SocketAddr::from((Ipv4Addr::LOCALHOST, 9));
+        nodes.place(1, 2, other);
+        let (one, two) = (&nodes.members[&1], &nodes.members[&2]);
+        assert_eq!((one.peers[&2], one.peers[&3]), (other, nodes.members[&3].address));
+        assert_eq!(two.peers.values().copied().collect::<Vec<_>>(), nodes.addresses());
     }
 }

@@ -1,0 +1,208 @@
+//! What is asked of a healed cluster at the end of each cycle: that it comes to rest with equal replicas, that every key
+//! reads as the cycle's history allows, that older keys are what they were, and that nobody grew beyond bounds.
+//!
+//! Keys of a cycle are written in that cycle alone. So each cycle is checked by itself and its history let go, while its
+//! keys stay for two more cycles, are read again, and are then removed: time goes on, memory and map do not.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use raftmap::check::{self, Call, History, Operation, Outcome, Verdict};
+use raftmap::{Clerk, Command};
+use tokio::time::{Instant, sleep};
+
+use super::answers;
+use super::clients::Board;
+use super::ledger::{Ledger, Unwritable};
+use super::report::Tally;
+use super::settings::{DISK_MAX, MEMORY_MAX};
+use crate::cli::cluster::nodes::{Nodes, leader_of};
+use crate::cli::lines;
+
+/// All nodes have to be equal within this after everything was healed.
+pub(crate) const EQUAL_MAX: Duration = Duration::from_secs(30);
+/// Reading one key may take so long.
+const READ_MAX: Duration = Duration::from_secs(10);
+/// How often nodes are asked while something is waited for.
+const POLL: Duration = Duration::from_millis(50);
+/// Cycles whose keys stay.
+const CYCLES_KEPT: usize = 2;
+
+/// The reader after each cycle, a client like others, and what it remembers of older cycles.
+pub(crate) struct Auditor {
+    id: u32,
+    number: u32,
+    clerk: Clerk,
+    board: Arc<Board>,
+    ledger: Ledger,
+    older: VecDeque<BTreeMap<String, Outcome>>,
+}
+
+impl Auditor {
+    /// With the number that follows on the clients'.
+    pub(crate) fn new(id: u32, clerk: Clerk, board: Arc<Board>, ledger: Ledger) -> Self {
+        Self { id, number: 0, clerk: clerk.with_deadline(READ_MAX), board, ledger, older: VecDeque::new() }
+    }
+
+    /// Reads every key of the cycle, checks its history, and looks at older keys.
+    ///
+    /// # Errors
+    /// What keeps it from looking, in words.
+    pub(crate) async fn audit(&mut self, mut history: History, tally: &mut Tally) -> Result<Verdict, String> {
+        let names: Vec<Vec<u8>> = history.keys().map(|key| history.name(key).to_vec()).collect();
+        let mut seen = BTreeMap::new();
+        for name in names {
+            let name = String::from_utf8_lossy(&name).into_owned();
+            let (mut operation, value) = self.read(&name).await?;
+            operation.key = history.key(name.as_bytes());
+            let place = history.push(operation);
+            history.set_last(place, value);
+            seen.insert(name, operation.outcome);
+        }
+        self.look_back(tally).await?;
+        self.older.push_back(seen);
+        let checked = tokio::task::spawn_blocking(move || check::check(&history)).await;
+        checked.map_err(|error| format!("the check itself ended early: {error}"))
+    }
+
+    /// Older keys were not written any more: each is what it was, version and all.
+    async fn look_back(&mut self, tally: &mut Tally) -> Result<(), String> {
+        let older = std::mem::take(&mut self.older);
+        for (name, before) in older.iter().flatten() {
+            let (now, _) = self.read(name).await?;
+            tally.read_again += 1;
+            if answer(now.outcome) != answer(*before) {
+                tally.changed_later += 1;
+                tally.problem(format!("{name} changed after its last write: {before:?}, now {now:?}"));
+            }
+        }
+        self.older = older;
+        Ok(())
+    }
+
+    /// Removes what was kept long enough.
+    ///
+    /// # Errors
+    /// A key could not be removed, in words.
+    pub(crate) async fn sweep(&mut self) -> Result<(), String> {
+        while self.older.len() > CYCLES_KEPT {
+            for name in self.older.pop_front().unwrap_or_default().into_keys() {
+                self.remove(&name).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn read(&mut self, name: &str) -> Result<(Operation, Vec<u8>), String> {
+        let mut operation = self.operation(Call::Get);
+        let found = self.clerk.get_with_index(name).await;
+        let (index, found) =
+            found.map_err(|error| format!("cannot read {name} although all is healed: {error}"))?;
+        operation.outcome =
+            Outcome::Done { returned_ns: self.board.now(), index, reply: answers::found(&found) };
+        let value = found.map(|found| found.value);
+        let written = self.ledger.written(lines::line(&operation, name.as_bytes(), value.as_deref())).await;
+        written.map_err(ledger)?;
+        Ok((operation, value.map(|value| value.to_vec()).unwrap_or_default()))
+    }
+
+    async fn remove(&mut self, name: &str) -> Result<(), String> {
+        let mut operation = self.operation(Call::Delete);
+        self.ledger.synced(lines::line(&operation, name.as_bytes(), None)).await.map_err(ledger)?;
+        let written = self.clerk.write(Command::Delete { key: name.to_owned().into() }).await;
+        let written =
+            written.map_err(|error| format!("cannot remove {name} although all is healed: {error}"))?;
+        if let Some(reply) = answers::stored(&written.reply) {
+            operation.outcome = Outcome::Done { returned_ns: self.board.now(), index: written.index, reply };
+        }
+        self.ledger.written(lines::line(&operation, name.as_bytes(), None)).await.map_err(ledger)
+    }
+
+    fn operation(&mut self, call: Call) -> Operation {
+        self.number += 1;
+        let invoked_ns = self.board.now();
+        let key = check::KeyId(0);
+        Operation { client: self.id, number: self.number, key, call, invoked_ns, outcome: Outcome::Unknown }
+    }
+}
+
+fn answer(outcome: Outcome) -> Option<check::Reply> {
+    match outcome {
+        Outcome::Done { reply, .. } => Some(reply),
+        Outcome::Unknown | Outcome::Refused { .. } => None,
+    }
+}
+
+pub(crate) fn ledger(_: Unwritable) -> String {
+    "the ledger cannot be written".into()
+}
+
+/// Waits until all nodes run under one leader.
+///
+/// # Errors
+/// They do not within `limit`.
+pub(crate) async fn one_leader(nodes: &mut Nodes, limit: Duration) -> Result<u64, String> {
+    let begun = Instant::now();
+    while begun.elapsed() < limit {
+        nodes.ended_by_itself().map_or(Ok(()), |ended| Err(ended.words))?;
+        let statuses = nodes.statuses().await;
+        if let Some(leader) = leader_of(&statuses).filter(|_| statuses.len() == nodes.ids().len()) {
+            return Ok(leader);
+        }
+        sleep(POLL).await;
+    }
+    Err(format!("the nodes did not all come to one leader within {limit:?}"))
+}
+
+/// Waits until all nodes have applied the same entries, and compares what they made of them.
+///
+/// # Errors
+/// They do not come to one index within [`EQUAL_MAX`], or differ there.
+pub(crate) async fn equal_replicas(nodes: &mut Nodes) -> Result<(), String> {
+    let begun = Instant::now();
+    let mut digests = BTreeMap::new();
+    while begun.elapsed() < EQUAL_MAX {
+        nodes.ended_by_itself().map_or(Ok(()), |ended| Err(ended.words))?;
+        digests = nodes.digests().await;
+        let first = digests.values().next().copied();
+        let at_one = digests.values().all(|(applied, _)| first.is_some_and(|(index, _)| index == *applied));
+        if at_one && digests.len() == nodes.ids().len() {
+            let differ = digests.values().any(|digest| Some(*digest) != first);
+            return if differ { Err(format!("replicas differ: {}", words(&digests))) } else { Ok(()) };
+        }
+        sleep(POLL).await;
+    }
+    Err(format!("the replicas did not come to one index within {EQUAL_MAX:?}: {}", words(&digests)))
+}
+
+fn words(digests: &BTreeMap<u64, (u64, [u8; 32])>) -> String {
+    let node = |(id, (index, digest)): (&u64, &(u64, [u8; 32]))| {
+        let [a, b, c, d, ..] = digest;
+        format!("node {id} at {index} {a:02x}{b:02x}{c:02x}{d:02x}")
+    };
+    digests.iter().map(node).collect::<Vec<_>>().join(", ")
+}
+
+/// Holds each node's directory and memory against their bounds.
+pub(crate) async fn within_bounds(nodes: &Nodes, tally: &mut Tally) {
+    for (id, status) in nodes.statuses().await {
+        tally.disk_bytes_max = tally.disk_bytes_max.max(status.disk_bytes);
+        if status.disk_bytes > DISK_MAX {
+            let bytes = status.disk_bytes;
+            tally.problem(format!("node {id} takes {bytes} bytes of disk, {DISK_MAX} are the bound"));
+        }
+        let Some(bytes) = nodes.process(id).and_then(memory) else { continue };
+        tally.memory_bytes_max = tally.memory_bytes_max.max(bytes);
+        if bytes > MEMORY_MAX {
+            tally.problem(format!("node {id} took {bytes} bytes of memory, {MEMORY_MAX} are the bound"));
+        }
+    }
+}
+
+/// Most memory that a process has held, where the system tells.
+fn memory(process: u32) -> Option<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    Some(line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()? * 1_024)
+}

@@ -1,0 +1,348 @@
+//! Carries out a cycle's acts on real processes and links, and puts everything right again.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, File};
+use std::io;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use raftmap::net::relay::Weather;
+use tokio::time::{Instant, sleep, sleep_until};
+
+use super::clients::Board;
+use super::network::Network;
+use super::plan::{Act, Kind, Sort};
+use super::report::Tally;
+use super::settings::{BALLAST, DISK_QUOTA, NO_SPACE_EXIT};
+use crate::cli::cluster::nodes::{Nodes, leader_of};
+use crate::cli::output;
+
+/// How often it is looked whether a node ended by itself, and whether a new leader has acknowledged a write.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// Nodes that may be busy, asleep or gone are asked so many times.
+const ASKED_MAX: usize = 3;
+
+/// ... and so many times whether their disk is full, after everything else was healed.
+const FULL_ASKED_MAX: usize = 20;
+/// Time until a node is asked again whether its disk is full.
+const FULL_AGAIN: Duration = Duration::from_millis(500);
+
+/// Does to the cluster what the plan says.
+pub(crate) struct Faults<'a> {
+    pub(crate) nodes: &'a mut Nodes,
+    pub(crate) network: &'a Network,
+    pub(crate) board: &'a Board,
+    pub(crate) tally: &'a mut Tally,
+    /// The cycle's beginning.
+    begun: Instant,
+    /// What is to be done when. Those of one time in the order in which they were put down.
+    steps: BTreeMap<(Instant, u64), Step>,
+    planned: u64,
+    /// Nodes whose disk is full now.
+    full: BTreeSet<u64>,
+    /// Nodes that were started on a full disk: they may refuse, also a little later.
+    doubtful: BTreeSet<u64>,
+    /// The fault that filled them.
+    filled: Option<Sort>,
+    /// Faults that go on now.
+    active: u64,
+    /// A leader that was killed while nothing else went on: when, on both clocks.
+    fallen: Option<(Instant, u64)>,
+}
+
+#[derive(Debug)]
+enum Step {
+    Begin(Act),
+    Start(Vec<u64>),
+    Continue(Vec<u64>),
+    Reconnect,
+    MakeRoom(Vec<u64>),
+    /// Starts a node, kills it after the last of these, and so on.
+    Blows(u64, Vec<Duration>),
+    Look,
+}
+
+impl<'a> Faults<'a> {
+    /// Nothing is planned yet.
+    pub(crate) fn new(
+        nodes: &'a mut Nodes,
+        network: &'a Network,
+        board: &'a Board,
+        tally: &'a mut Tally,
+    ) -> Self {
+        let (steps, full) = (BTreeMap::new(), BTreeSet::new());
+        let begun = Instant::now();
+        Self {
+            nodes,
+            network,
+            board,
+            tally,
+            begun,
+            steps,
+            planned: 0,
+            full,
+            doubtful: BTreeSet::new(),
+            filled: None,
+            active: 0,
+            fallen: None,
+        }
+    }
+
+    /// Carries out these acts, and whatever they bring with them, until `length` has passed.
+    ///
+    /// # Errors
+    /// A node ended by itself or could not be started or signalled: in words, and the run is over.
+    pub(crate) async fn run(&mut self, acts: Vec<Act>, length: Duration) -> Result<(), String> {
+        self.begun = Instant::now();
+        for act in acts {
+            self.plan(self.begun + act.at, Step::Begin(act));
+        }
+        self.plan(self.begun, Step::Look);
+        let end = self.begun + length;
+        while let Some(((at, _), step)) = self.steps.pop_first().filter(|((at, _), _)| *at < end) {
+            sleep_until(at).await;
+            self.look()?;
+            self.step(step).await?;
+        }
+        sleep_until(end).await;
+        self.look()
+    }
+
+    /// Puts everything right: no full disk, no cut, nobody asleep, everybody up.
+    ///
+    /// # Errors
+    /// As [`run`](Self::run).
+    pub(crate) async fn heal(&mut self) -> Result<(), String> {
+        self.steps.clear();
+        self.network.set(Weather::default());
+        for id in self.nodes.ids() {
+            self.signal(id, "CONT").await?;
+        }
+        self.make_room(self.nodes.ids()).await?;
+        self.look()?;
+        // Whether those still refuse is not waited for: they have room now.
+        let doubtful: Vec<u64> = std::mem::take(&mut self.doubtful).into_iter().collect();
+        self.kill(&doubtful).await?;
+        self.start(&self.nodes.ids())
+    }
+
+    fn plan(&mut self, at: Instant, step: Step) {
+        self.planned += 1;
+        self.steps.insert((at, self.planned), step);
+    }
+
+    /// Sees who ended by itself. Only one that finds its disk full when it starts may.
+    fn look(&mut self) -> Result<(), String> {
+        while let Some(ended) = self.nodes.ended_by_itself() {
+            if !(self.doubtful.contains(&ended.node) && ended.code == Some(NO_SPACE_EXIT)) {
+                return Err(ended.words);
+            }
+            self.tally.refused_starts += 1;
+        }
+        if let Some((killed, killed_ns)) = self.fallen
+            && self.board.sent_ns.load(Ordering::Relaxed) > killed_ns
+        {
+            self.tally.failovers.push(killed.elapsed());
+            self.fallen = None;
+        }
+        Ok(())
+    }
+
+    async fn step(&mut self, step: Step) -> Result<(), String> {
+        match step {
+            Step::Begin(act) => self.begin(act).await,
+            Step::Start(nodes) => {
+                self.active -= 1;
+                self.start(&nodes)
+            }
+            Step::Continue(nodes) => {
+                self.active -= 1;
+                for id in nodes {
+                    self.signal(id, "CONT").await?;
+                }
+                Ok(())
+            }
+            Step::Reconnect => {
+                self.active -= 1;
+                self.network.set(Weather::default());
+                Ok(())
+            }
+            Step::MakeRoom(nodes) => {
+                // A node that is cut off or asleep does not notice: its disk stays full until it does.
+                if self.filled.is_some() && !self.says_full(&nodes, 1).await {
+                    self.plan(Instant::now() + FULL_AGAIN, Step::MakeRoom(nodes));
+                    return Ok(());
+                }
+                self.active -= 1;
+                self.make_room(nodes).await
+            }
+            Step::Blows(id, blows) => self.blow(id, blows).await,
+            Step::Look => {
+                self.plan(Instant::now() + LOOK, Step::Look);
+                Ok(())
+            }
+        }
+    }
+
+    async fn begin(&mut self, act: Act) -> Result<(), String> {
+        let leader = self.leader().await;
+        self.look()?;
+        let victims = act.victims(leader);
+        let leads = leader.map_or("nobody leads".into(), |leader| format!("{leader} leads"));
+        output::note(&format!("{:9.2} s  {act} ({leads})", self.board.now() as f64 / 1e9));
+        let alone = self.active == 0;
+        self.active += 1;
+        // With another fault in its way a failover says nothing of failovers.
+        self.fallen = None;
+        // As planned, but for the time that it took to find out who leads.
+        let end = (self.begun + act.at + act.lasts).max(Instant::now() + act.lasts / 2);
+        match act.sort.kind() {
+            Kind::Kill if act.sort == Sort::KillInRecovery => {
+                let id = victims.first().copied().unwrap_or_default();
+                self.kill(&[id]).await?;
+                self.count(act.sort);
+                return self.blow(id, act.blows).await;
+            }
+            Kind::Kill => {
+                let killed = self.kill(&victims).await?;
+                if killed > 0 {
+                    self.count(act.sort);
+                }
+                if alone && leader.is_some_and(|leader| victims == [leader]) {
+                    self.fallen = Some((Instant::now(), self.board.now()));
+                }
+                self.plan(end, Step::Start(victims));
+            }
+            Kind::Stop => {
+                let mut stopped = false;
+                for id in &victims {
+                    stopped |= self.signal(*id, "STOP").await?;
+                }
+                if stopped {
+                    self.count(act.sort);
+                }
+                self.plan(end, Step::Continue(victims));
+            }
+            Kind::Partition => {
+                match act.weather == Weather::default() {
+                    true => self.network.cut(&act.cuts(leader)),
+                    false => self.network.set(act.weather),
+                }
+                self.count(act.sort);
+                self.plan(end, Step::Reconnect);
+            }
+            Kind::Disk => {
+                for id in &victims {
+                    self.fill(*id)?;
+                }
+                self.filled = Some(act.sort);
+                self.board.ask_for_large(true);
+                self.plan(end, Step::MakeRoom(victims));
+            }
+        }
+        Ok(())
+    }
+
+    /// Who leads, as far as anybody answers.
+    async fn leader(&self) -> Option<u64> {
+        for _ in 0..ASKED_MAX {
+            if let Some(leader) = leader_of(&self.nodes.statuses().await) {
+                return Some(leader);
+            }
+        }
+        None
+    }
+
+    /// Whether one of these nodes says that its disk has no room.
+    async fn says_full(&self, nodes: &[u64], asked_max: usize) -> bool {
+        for _ in 0..asked_max {
+            let statuses = self.nodes.statuses().await;
+            if nodes.iter().any(|id| statuses.get(id).is_some_and(|status| status.no_space)) {
+                return true;
+            }
+            sleep(FULL_AGAIN).await;
+        }
+        false
+    }
+
+    fn count(&mut self, sort: Sort) {
+        *self.tally.fired.entry(sort).or_default() += 1;
+    }
+
+    async fn kill(&mut self, victims: &[u64]) -> Result<usize, String> {
+        let mut killed = 0;
+        for id in victims.iter().filter(|id| self.nodes.runs(**id)).copied().collect::<Vec<_>>() {
+            self.nodes.kill(id).await.map_err(|error| format!("cannot kill node {id}: {error}"))?;
+            killed += 1;
+            self.tally.processes_killed += 1;
+        }
+        Ok(killed)
+    }
+
+    /// One more life of a node that is killed in its recovery, or its last one, which it keeps.
+    async fn blow(&mut self, id: u64, mut blows: Vec<Duration>) -> Result<(), String> {
+        if self.nodes.runs(id) {
+            self.kill(&[id]).await?;
+        }
+        self.start(&[id])?;
+        match blows.pop() {
+            Some(after) => self.plan(Instant::now() + after, Step::Blows(id, blows)),
+            None => self.active -= 1,
+        }
+        Ok(())
+    }
+
+    fn start(&mut self, nodes: &[u64]) -> Result<(), String> {
+        for id in nodes.iter().copied().filter(|id| !self.nodes.runs(*id)).collect::<Vec<_>>() {
+            match self.full.contains(&id) {
+                true => self.doubtful.insert(id),
+                false => self.doubtful.remove(&id),
+            };
+            self.nodes.start(id).map_err(|error| format!("cannot start node {id}: {error}"))?;
+            self.tally.restarts += 1;
+        }
+        Ok(())
+    }
+
+    /// `false`: it does not run.
+    async fn signal(&mut self, id: u64, signal: &str) -> Result<bool, String> {
+        let sent = self.nodes.signal(id, signal).await;
+        sent.map_err(|error| format!("cannot send SIG{signal} to node {id}: {error}"))
+    }
+
+    /// Puts a file into a node's directory that takes up all of its quota.
+    fn fill(&mut self, id: u64) -> Result<(), String> {
+        let path = self.nodes.directory(id).join(BALLAST);
+        let filled = File::create(&path).and_then(|file| file.set_len(DISK_QUOTA));
+        filled.map_err(|error| format!("cannot make {}: {error}", path.display()))?;
+        self.full.insert(id);
+        Ok(())
+    }
+
+    /// Takes it out again. Whether the disk was full for the node, the node itself says before.
+    async fn make_room(&mut self, nodes: Vec<u64>) -> Result<(), String> {
+        let full: Vec<u64> = nodes.into_iter().filter(|id| self.full.contains(id)).collect();
+        if full.is_empty() {
+            return Ok(());
+        }
+        // With everything else healed it comes to that, unless nobody writes.
+        if let Some(sort) = self.filled.take()
+            && self.says_full(&full, FULL_ASKED_MAX).await
+        {
+            self.count(sort);
+        }
+        self.board.ask_for_large(false);
+        for id in full {
+            let path = self.nodes.directory(id).join(BALLAST);
+            match fs::remove_file(&path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(format!("cannot remove {}: {error}", path.display()));
+                }
+                Ok(()) | Err(_) => {}
+            }
+            self.full.remove(&id);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,121 @@
+//! The ledger of a run: every operation, as lines of JSON, on a disk outside of the nodes' directories.
+//!
+//! The rule: a write is sent only once its line, without an outcome, is synced. A second line with its outcome follows,
+//! and is synced soon after. So whatever ends this process or its machine, every value that a node may hold is in the
+//! ledger; what can be missing is the outcome of the last operations, and one that is missing counts as unknown, which
+//! is weaker but never wrong. A read changes nothing, so its one line comes with its outcome.
+//!
+//! One thread writes. Lines that come while it syncs share the next sync.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::path::Path;
+use std::thread::JoinHandle;
+
+use tokio::sync::{mpsc, oneshot};
+
+/// Lines that wait to be written; whoever brings one more waits.
+const WAITING_MAX: usize = 4_096;
+
+/// The ledger's file cannot be written to: its thread knows why.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Unwritable;
+
+/// Writes lines. Cheap to clone.
+#[derive(Clone, Debug)]
+pub(crate) struct Ledger(mpsc::Sender<Entry>);
+
+#[derive(Debug)]
+struct Entry {
+    line: String,
+    synced: Option<oneshot::Sender<()>>,
+}
+
+/// The thread that writes.
+#[derive(Debug)]
+pub(crate) struct Scribe(JoinHandle<io::Result<()>>);
+
+impl Ledger {
+    /// A new ledger at `path`, where there must be nothing yet.
+    pub(crate) fn create(path: &Path) -> io::Result<(Self, Scribe)> {
+        let file = OpenOptions::new().create_new(true).append(true).open(path)?;
+        // Its name, too, is to be there after a power cut.
+        if let Some(dir) = path.parent().filter(|dir| !dir.as_os_str().is_empty()) {
+            File::open(dir)?.sync_all()?;
+        }
+        let (sender, receiver) = mpsc::channel(WAITING_MAX);
+        let thread = std::thread::Builder::new().name("raftmap-ledger".into());
+        let thread = thread.spawn(move || write(file, receiver))?;
+        Ok((Self(sender), Scribe(thread)))
+    }
+
+    /// Returns once the line is on the disk.
+    pub(crate) async fn synced(&self, line: String) -> Result<(), Unwritable> {
+        let (sender, done) = oneshot::channel();
+        self.0.send(Entry { line, synced: Some(sender) }).await.map_err(|_| Unwritable)?;
+        done.await.map_err(|_| Unwritable)
+    }
+
+    /// Returns once the line is sure to be written next, and synced with it.
+    pub(crate) async fn written(&self, line: String) -> Result<(), Unwritable> {
+        self.0.send(Entry { line, synced: None }).await.map_err(|_| Unwritable)
+    }
+}
+
+impl Scribe {
+    /// Waits until everything is written and synced. Every [`Ledger`] must be gone by then.
+    pub(crate) fn finish(self) -> io::Result<()> {
+        self.0.join().unwrap_or_else(|_| Err(io::Error::other("the ledger's thread panicked")))
+    }
+}
+
+/// Writes until nobody can bring a line any more. After an error nothing more is taken: a later sync would vouch for
+/// bytes that it does not know of.
+fn write(mut file: File, mut lines: mpsc::Receiver<Entry>) -> io::Result<()> {
+    let (mut text, mut waiting) = (String::new(), Vec::new());
+    while let Some(first) = lines.blocking_recv() {
+        let more = std::iter::from_fn(|| lines.try_recv().ok()).take(WAITING_MAX);
+        for entry in std::iter::once(first).chain(more) {
+            text.push_str(&entry.line);
+            text.push('\n');
+            waiting.extend(entry.synced);
+        }
+        file.write_all(text.as_bytes())?;
+        file.sync_data()?;
+        text.clear();
+        for synced in waiting.drain(..) {
+            // Whoever waited may have been told to stop meanwhile.
+            let _gone = synced.send(());
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_line_is_in_the_file_when_it_is_called_synced() {
+        let dir = tempfile::tempdir().expect("temporary directory");
+        let path = dir.path().join("history.jsonl");
+        let (ledger, scribe) = Ledger::create(&path).expect("a ledger");
+        ledger.synced("one".into()).await.expect("synced");
+        assert_eq!(std::fs::read_to_string(&path).expect("readable"), "one\n");
+        ledger.written("two".into()).await.expect("written");
+        drop(ledger);
+        scribe.finish().expect("no error");
+        assert_eq!(std::fs::read_to_string(&path).expect("readable"), "one\ntwo\n");
+        assert!(Ledger::create(&path).is_err(), "an older run's ledger is not written over");
+    }
+
+    #[tokio::test]
+    async fn a_ledger_that_cannot_be_written_says_so() {
+        let file = OpenOptions::new().append(true).open("/dev/full").expect("a full device");
+        let (sender, receiver) = mpsc::channel(8);
+        let (ledger, scribe) = (Ledger(sender), Scribe(std::thread::spawn(move || write(file, receiver))));
+        assert_eq!(ledger.synced("one".into()).await, Err(Unwritable));
+        assert_eq!(ledger.written("two".into()).await, Err(Unwritable));
+        assert!(scribe.finish().is_err());
+    }
+}

@@ -1,0 +1,189 @@
+//! `raftmap torture`: the user's own proof. Real nodes on real disks are killed, stopped, cut off and filled up under
+//! load, healed and checked, over and over, and everything that clients did is in a ledger that anyone can check again.
+//!
+//! | file       | job                                                        |
+//! |------------|------------------------------------------------------------|
+//! | `play`     | the run from beginning to end                              |
+//! | `plan`     | which faults hit whom, when and for how long (pure)        |
+//! | `faults`   | doing it, and putting everything right                     |
+//! | `network`  | a relay for each way from node to node                     |
+//! | `clients`  | load, and what it saw                                      |
+//! | `ledger`   | every operation on a disk, before it is sent               |
+//! | `answers`  | what the map answers, in the checkers' words (pure)        |
+//! | `audit`    | what is asked of a healed cluster                          |
+//! | `settings` | how the nodes are set up, and their bounds                 |
+//! | `report`   | what it came to (pure)                                     |
+
+mod answers;
+mod audit;
+mod clients;
+mod faults;
+mod ledger;
+mod network;
+mod plan;
+mod play;
+mod report;
+mod settings;
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use self::plan::Kind;
+use self::play::Play;
+use self::report::Report;
+use super::cluster::place::Place;
+use super::exit::{Exit, Failure, Outcome, chain};
+use super::output::{self, Style};
+use super::random::fresh_seed;
+use super::signals;
+
+/// The ledger's name below the run's directory.
+const HISTORY: &str = "history.jsonl";
+
+const HELP: &str = "\
+Cycles of 20 to 40 s: faults drawn from the seed, then everything is healed and checked: one leader, equal replicas,
+every call resolved, memory and disk within bounds, and nothing that clients saw contradicts a map that does every
+acknowledged write exactly once, in an order that respects real time. Needs no privileges: links are cut, slow,
+lossy, one-way, doubling and reordering by UDP relays of its own, disks fill up by `serve --disk-quota`.
+
+Every operation is in the ledger (--history): a write before it is sent, synced. `raftmap check FILE` checks it again.
+
+Exit codes: 0 all is well and every kind of fault took hold, 1 not, and the data is kept. SIGINT heals, checks and
+reports; a second one ends at once.
+
+Examples:
+  raftmap torture
+  raftmap torture --nodes 5 --minutes 30 --clients 16 --history history.jsonl --json
+  raftmap torture --faults kill,partition --seed 7";
+
+/// Run a cluster under every fault that needs no privileges, and check that nothing is lost, doubled or stale.
+#[derive(Debug, clap::Args)]
+#[command(after_help = HELP)]
+pub(crate) struct Args {
+    /// Nodes: 3 or 5
+    #[arg(long, default_value_t = 3, value_parser = parse_nodes)]
+    nodes: u64,
+    /// How long; fractions are understood
+    #[arg(long, value_name = "N", default_value = "2", value_parser = parse_minutes)]
+    minutes: Duration,
+    /// Clients, each with one operation under way
+    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u64).range(1..=64))]
+    clients: u64,
+    /// What is done to the nodes
+    #[arg(long, value_enum, value_delimiter = ',', default_values_t = [Kind::Kill, Kind::Stop, Kind::Partition, Kind::Disk])]
+    faults: Vec<Kind>,
+    /// The ledger, a new file outside of the nodes' directories; otherwise beside them
+    #[arg(long, value_name = "FILE")]
+    history: Option<PathBuf>,
+    /// Decides which faults hit whom and what clients do; drawn and printed where it is not given
+    #[arg(long)]
+    seed: Option<u64>,
+    /// Where the nodes' data and logs go, an empty directory, kept; otherwise a temporary one, kept if something is wrong
+    #[arg(long, value_name = "DIR")]
+    dir: Option<PathBuf>,
+    /// Keep the data also where all is well
+    #[arg(long)]
+    keep: bool,
+}
+
+fn parse_nodes(text: &str) -> Result<u64, String> {
+    match text {
+        "3" => Ok(3),
+        "5" => Ok(5),
+        _ => Err(format!("`{text}` is neither 3 nor 5")),
+    }
+}
+
+/// A week is longer than anybody waits; a quarter of a minute holds one fault of each kind.
+const MINUTES: std::ops::RangeInclusive<f64> = 0.2..=10_080.0;
+
+fn parse_minutes(text: &str) -> Result<Duration, String> {
+    let (least, most) = (MINUTES.start(), MINUTES.end());
+    let minutes = text.parse::<f64>().ok().filter(|minutes| MINUTES.contains(minutes));
+    minutes
+        .map(|minutes| Duration::from_secs_f64(minutes * 60.0))
+        .ok_or_else(|| format!("`{text}` is no number from {least} to {most}"))
+}
+
+impl Args {
+    fn asked(&self) -> Result<BTreeSet<Kind>, Failure> {
+        let asked: BTreeSet<Kind> = self.faults.iter().copied().collect();
+        if asked.len() != self.faults.len() {
+            return Err(Failure::usage("--faults names a kind twice: name each once"));
+        }
+        Ok(asked)
+    }
+
+    fn history(&self, place: &Place) -> Result<PathBuf, Failure> {
+        let Some(path) = &self.history else { return Ok(place.path().join(HISTORY)) };
+        if path.exists() {
+            let words = format!(
+                "--history {} exists: name a new file, a ledger is never written over",
+                path.display()
+            );
+            return Err(Failure::usage(words));
+        }
+        Ok(path.clone())
+    }
+}
+
+/// Plays, reports, and keeps the data where something is wrong.
+pub(crate) async fn run(args: Args, style: Style) -> Outcome {
+    let asked = args.asked()?;
+    let place = Place::new(args.dir.as_deref(), "raftmap-torture-")?;
+    let (seed, history) = (args.seed.unwrap_or_else(fresh_seed), args.history(&place)?);
+    let report =
+        Report { seed, nodes: args.nodes, clients: args.clients, asked, history, ..Report::default() };
+    let (stop, stopped) = watch::channel(None);
+    let signal = signals::asked_to_stop().map_err(|error| Failure::not_done(chain(&error)))?;
+    let mut play = Play {
+        dir: place.path().to_owned(),
+        load: args.minutes,
+        report,
+        stop: stopped,
+        nodes: None,
+        network: None,
+    };
+    let signals = async {
+        let name = signal.await;
+        let again = signals::asked_to_stop();
+        output::note(&format!("raftmap: {name}: healing, checking and reporting; once more ends it at once"));
+        stop.send_replace(Some(name));
+        match again {
+            Ok(again) => again.await,
+            Err(_) => std::future::pending().await,
+        }
+    };
+    let cut_off = tokio::select! {
+        () = play.run() => None,
+        name = signals => Some(format!("stopped by a second {name}: what it had left to check was not checked")),
+    };
+    if let Some(nodes) = &mut play.nodes {
+        nodes.kill_all().await;
+    }
+    let mut report = play.report;
+    if let Some(words) = cut_off {
+        report.tally.problem(words);
+    }
+    report.kept = place.leave(report.passed() && !args.keep);
+    style.print(|| report.to_string(), || report.json())?;
+    Ok(if report.passed() { Exit::Done } else { Exit::No })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn minutes_may_be_parts_of_one() {
+        assert_eq!(parse_minutes("0.25"), Ok(Duration::from_secs(15)));
+        assert_eq!(parse_minutes("30"), Ok(Duration::from_secs(1_800)));
+        for text in ["0", "-1", "NaN", "inf", "x", "", "10081"] {
+            let words = parse_minutes(text).expect_err(text);
+            assert!(words.contains("from 0.2 to 10080"), "{words}");
+        }
+    }
+}

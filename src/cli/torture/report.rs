@@ -1,0 +1,414 @@
+//! What a run came to: counted, judged, and said in a few lines or in one JSON object.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::{self, Write as _};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::ValueEnum;
+use raftmap::check::{History, Outcome, Verdict};
+use raftmap::net::relay::Counts;
+use serde_json::{Map, Value, json};
+
+use super::plan::{Kind, Sort};
+use super::settings::{DISK_MAX, MEMORY_MAX};
+
+/// A cycle that acknowledged less than this proves little; more than one in ten of them, and the run does not count.
+pub(crate) const ACKNOWLEDGED_MIN: u64 = 50;
+/// Problems kept in words.
+const PROBLEMS_MAX: usize = 50;
+
+/// Everything that is counted while it runs.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Tally {
+    /// Cycles of faults, healing and check that came to their end.
+    pub(crate) cycles: u64,
+    /// Those of them with too little to check.
+    pub(crate) idle_cycles: u64,
+    /// Faults by sort. A full disk counts once a node has said that it is full.
+    pub(crate) fired: BTreeMap<Sort, u64>,
+    /// SIGKILLs.
+    pub(crate) processes_killed: u64,
+    /// Nodes started again.
+    pub(crate) restarts: u64,
+    /// Starts that a node refused because its disk was full, as it should.
+    pub(crate) refused_starts: u64,
+    /// From the end of a leader, with no other fault about, to the next acknowledged write.
+    pub(crate) failovers: Vec<Duration>,
+    /// From healing to equal replicas.
+    pub(crate) converged: Vec<Duration>,
+    /// Operations by their end.
+    pub(crate) acknowledged_writes: u64,
+    pub(crate) answered_reads: u64,
+    pub(crate) unknown: u64,
+    pub(crate) refused: u64,
+    /// Calls without an end although everything was healed.
+    pub(crate) unresolved: u64,
+    /// Of all histories.
+    pub(crate) checks: u64,
+    pub(crate) checks_unknown: u64,
+    pub(crate) found: BTreeMap<&'static str, u64>,
+    /// Keys of older cycles that were read again, and those that had changed.
+    pub(crate) read_again: u64,
+    pub(crate) changed_later: u64,
+    /// Directories that were verified offline.
+    pub(crate) verified: u64,
+    pub(crate) disk_bytes_max: u64,
+    pub(crate) memory_bytes_max: u64,
+    /// What went wrong, in words; the first ones.
+    pub(crate) problems: Vec<String>,
+}
+
+impl Tally {
+    /// One more thing that is wrong.
+    pub(crate) fn problem(&mut self, words: String) {
+        if self.problems.len() < PROBLEMS_MAX {
+            self.problems.push(words);
+        }
+    }
+
+    /// Counts what clients did.
+    pub(crate) fn count(&mut self, history: &History) {
+        for operation in history.operations() {
+            match operation.outcome {
+                Outcome::Done { .. } if operation.is_write() => self.acknowledged_writes += 1,
+                Outcome::Done { .. } => self.answered_reads += 1,
+                Outcome::Unknown => self.unknown += 1,
+                Outcome::Refused { .. } => self.refused += 1,
+            }
+        }
+    }
+
+    /// Takes in what a cycle's check found.
+    pub(crate) fn judge(&mut self, verdict: &Verdict) {
+        self.checks += verdict.checks();
+        self.checks_unknown += verdict.unknown;
+        for (checker, findings) in verdict.findings() {
+            for (kind, count) in findings.kinds() {
+                *self.found.entry(kind).or_default() += count;
+            }
+            for example in &findings.examples {
+                self.problem(format!("{example} (by {checker})"));
+            }
+        }
+    }
+
+    fn fired_of(&self, kind: Kind) -> u64 {
+        self.fired.iter().filter(|(sort, _)| sort.kind() == kind).map(|(_, count)| count).sum()
+    }
+
+    fn found_of(&self, name: &str) -> u64 {
+        self.found.get(name).copied().unwrap_or(0)
+    }
+}
+
+/// A run and what it came to.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Report {
+    pub(crate) seed: u64,
+    pub(crate) nodes: u64,
+    pub(crate) clients: u64,
+    pub(crate) asked: BTreeSet<Kind>,
+    pub(crate) ran: Duration,
+    pub(crate) tally: Tally,
+    pub(crate) datagrams: Counts,
+    /// Whether it came to its end: everything asked for was done and looked at.
+    pub(crate) complete: bool,
+    pub(crate) history: PathBuf,
+    /// The data, where it was kept.
+    pub(crate) kept: Option<PathBuf>,
+}
+
+impl Report {
+    /// Whether everything was done and checked, nothing is wrong, and there was something to check.
+    pub(crate) fn passed(&self) -> bool {
+        let tally = &self.tally;
+        self.complete
+            && tally.problems.is_empty()
+            && tally.found.is_empty()
+            && tally.unresolved == 0
+            && tally.changed_later == 0
+            && self.says_nothing().is_none()
+    }
+
+    /// Why this run would prove nothing even if nothing is wrong: what did not happen cannot have failed.
+    pub(crate) fn says_nothing(&self) -> Option<String> {
+        let tally = &self.tally;
+        if let Some(kind) = self.asked.iter().find(|kind| tally.fired_of(**kind) == 0) {
+            return Some(format!("no fault of the kind `{}` took hold", name(*kind)));
+        }
+        if tally.cycles == 0 {
+            return Some("no cycle came to its check".into());
+        }
+        if tally.idle_cycles * 10 > tally.cycles {
+            let (idle, cycles) = (tally.idle_cycles, tally.cycles);
+            return Some(format!(
+                "{idle} of {cycles} cycles acknowledged fewer than {ACKNOWLEDGED_MIN} operations"
+            ));
+        }
+        if tally.checks_unknown * 1_000 > tally.checks {
+            let (unknown, checks) = (tally.checks_unknown, tally.checks);
+            return Some(format!("{unknown} of {checks} checks came to no end, more than one in a thousand"));
+        }
+        None
+    }
+
+    fn operations(&self) -> u64 {
+        let tally = &self.tally;
+        tally.acknowledged_writes + tally.answered_reads + tally.unknown + tally.refused
+    }
+
+    fn per_second(&self) -> u64 {
+        (self.operations() as f64 / self.ran.as_secs_f64().max(0.001)).round() as u64
+    }
+
+    /// One object.
+    pub(crate) fn json(&self) -> Value {
+        let parts = [self.run_json(), self.faults_json(), self.operations_json(), self.findings_json()];
+        let members = parts.into_iter().filter_map(|part| match part {
+            Value::Object(members) => Some(members),
+            _ => None,
+        });
+        Value::Object(members.flatten().collect())
+    }
+
+    fn run_json(&self) -> Value {
+        let tally = &self.tally;
+        json!({
+            "passed": self.passed(),
+            "complete": self.complete,
+            "says_nothing": self.says_nothing(),
+            "seed": self.seed,
+            "nodes": self.nodes,
+            "clients": self.clients,
+            "faults": self.asked.iter().map(|kind| name(*kind)).collect::<Vec<_>>(),
+            "seconds": self.ran.as_secs(),
+            "cycles": tally.cycles,
+            "idle_cycles": tally.idle_cycles,
+            "history": self.history,
+            "dir": self.kept,
+        })
+    }
+
+    fn faults_json(&self) -> Value {
+        let (tally, datagrams) = (&self.tally, &self.datagrams);
+        let by_sort = |kind| {
+            let sorts = tally.fired.iter().filter(|(sort, _)| sort.kind() == kind);
+            Value::from(
+                sorts.map(|(sort, count)| (sort.name().1.to_owned(), json!(count))).collect::<Map<_, _>>(),
+            )
+        };
+        json!({
+            "kills": by_sort(Kind::Kill),
+            "processes_killed": tally.processes_killed,
+            "restarts": tally.restarts,
+            "pauses": by_sort(Kind::Stop),
+            "partitions": by_sort(Kind::Partition),
+            "disk_full": by_sort(Kind::Disk),
+            "refused_starts": tally.refused_starts,
+            "datagrams": {
+                "sent": datagrams.came,
+                "cut": datagrams.cut,
+                "lost": datagrams.lost,
+                "doubled": datagrams.doubled,
+                "delayed": datagrams.delayed,
+                "held_back": datagrams.held,
+                "overflowed": datagrams.overflowed,
+            },
+        })
+    }
+
+    fn operations_json(&self) -> Value {
+        let tally = &self.tally;
+        let longest = |times: &[Duration]| times.iter().max().map(|time| time.as_millis() as u64);
+        json!({
+            "operations": self.operations(),
+            "ops_per_s": self.per_second(),
+            "acknowledged": tally.acknowledged_writes,
+            "reads": tally.answered_reads,
+            "unknown": tally.unknown,
+            "refused": tally.refused,
+            "unresolved": tally.unresolved,
+            "failovers": tally.failovers.len(),
+            "failover_max_ms": longest(&tally.failovers),
+            "converged_max_ms": longest(&tally.converged),
+            "disk_bytes_max": tally.disk_bytes_max,
+            "disk_bytes_bound": DISK_MAX,
+            "memory_bytes_max": tally.memory_bytes_max,
+            "memory_bytes_bound": MEMORY_MAX,
+        })
+    }
+
+    fn findings_json(&self) -> Value {
+        let tally = &self.tally;
+        json!({
+            "lost": tally.found_of("lost"),
+            "doubled": tally.found_of("doubled"),
+            "stale": tally.found_of("stale read"),
+            "findings": tally.found,
+            "checks": tally.checks,
+            "checks_unknown": tally.checks_unknown,
+            "read_again": tally.read_again,
+            "changed_later": tally.changed_later,
+            "directories_verified": tally.verified,
+            "problems": tally.problems,
+        })
+    }
+
+    fn write_faults(&self, text: &mut String) -> fmt::Result {
+        let tally = &self.tally;
+        for kind in &self.asked {
+            let sorts = tally.fired.iter().filter(|(sort, _)| sort.kind() == *kind);
+            let sorts: Vec<String> =
+                sorts.map(|(sort, count)| format!("{count} {}", sort.name().1.replace('_', " "))).collect();
+            let (name, all) = (name(*kind), tally.fired_of(*kind));
+            writeln!(text, "{name:<12}{all}{}{}", if all > 0 { ": " } else { "" }, sorts.join(", "))?;
+        }
+        let Counts { came, cut, lost, doubled, held, .. } = self.datagrams;
+        writeln!(
+            text,
+            "datagrams   {came}: {cut} cut off, {lost} lost, {doubled} doubled, {held} overtaken"
+        )?;
+        let (kills, restarts, refused) = (tally.processes_killed, tally.restarts, tally.refused_starts);
+        writeln!(text, "processes   {kills} killed, {restarts} restarts, {refused} refused on a full disk")
+    }
+
+    fn write_figures(&self, text: &mut String) -> fmt::Result {
+        let tally = &self.tally;
+        let (cycles, operations, rate) = (tally.cycles, self.operations(), self.per_second());
+        writeln!(text, "operations  {operations} in {} s and {cycles} cycles, {rate}/s", self.ran.as_secs())?;
+        let (acked, reads) = (tally.acknowledged_writes, tally.answered_reads);
+        let (unknown, refused) = (tally.unknown, tally.refused);
+        writeln!(
+            text,
+            "            {acked} writes acknowledged, {reads} reads, {unknown} unknown, {refused} refused"
+        )?;
+        let longest = |times: &[Duration]| {
+            times
+                .iter()
+                .max()
+                .map_or("none was seen".into(), |time| format!("at most {} ms", time.as_millis()))
+        };
+        let count = tally.failovers.len();
+        writeln!(text, "failovers   {count}, {} to the next acknowledged write", longest(&tally.failovers))?;
+        writeln!(text, "healed      {} to equal replicas", longest(&tally.converged))?;
+        let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
+        let (disk, memory) = (mib(tally.disk_bytes_max), mib(tally.memory_bytes_max));
+        let (disk_max, memory_max) = (mib(DISK_MAX), mib(MEMORY_MAX));
+        writeln!(
+            text,
+            "a node      {disk:.1} of {disk_max:.0} MiB of disk, {memory:.1} of {memory_max:.0} MiB of memory"
+        )
+    }
+
+    fn write_findings(&self, text: &mut String) -> fmt::Result {
+        let tally = &self.tally;
+        let of = |kind| tally.found_of(kind);
+        let (lost, doubled, stale) = (of("lost"), of("doubled"), of("stale read"));
+        let others = tally.found.values().sum::<u64>() - lost - doubled - stale;
+        writeln!(text, "checked     {lost} lost, {doubled} doubled, {stale} stale, {others} other findings")?;
+        let (checks, unknown, again) = (tally.checks, tally.checks_unknown, tally.read_again);
+        let (changed, verified) = (tally.changed_later, tally.verified);
+        writeln!(
+            text,
+            "            {checks} checks, {unknown} without end; {again} older keys read again, {changed} changed"
+        )?;
+        let unresolved = tally.unresolved;
+        writeln!(text, "            {verified} logs verified offline, {unresolved} calls without an end")
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut text = String::new();
+        self.write_faults(&mut text)?;
+        self.write_figures(&mut text)?;
+        self.write_findings(&mut text)?;
+        for problem in &self.tally.problems {
+            writeln!(text, "  {problem}")?;
+        }
+        match (self.passed(), self.says_nothing()) {
+            (true, _) => writeln!(text, "all is well (seed {})", self.seed),
+            (false, Some(why)) => writeln!(text, "NOT PASSED: {why} (seed {})", self.seed),
+            (false, None) => writeln!(text, "NOT PASSED (seed {})", self.seed),
+        }?;
+        if let Some(dir) = &self.kept {
+            writeln!(text, "the nodes' data and logs are in {}", dir.display())?;
+        }
+        f.write_str(text.trim_end())
+    }
+}
+
+/// As on the command line.
+fn name(kind: Kind) -> String {
+    kind.to_possible_value().map_or(String::new(), |value| value.get_name().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A run that is well.
+    fn well() -> Report {
+        let fired =
+            [Sort::KillLeader, Sort::StopOne, Sort::Storm, Sort::FullOne].map(|sort| (sort, 1)).into();
+        let tally =
+            Tally { cycles: 20, fired, acknowledged_writes: 1_000, checks: 5_000, ..Tally::default() };
+        let asked = [Kind::Kill, Kind::Stop, Kind::Partition, Kind::Disk].into();
+        Report { seed: 7, asked, tally, complete: true, ..Report::default() }
+    }
+
+    #[track_caller]
+    fn not_passed(change: impl FnOnce(&mut Report), words: &str) {
+        let mut report = well();
+        change(&mut report);
+        assert!(!report.passed() && report.json()["passed"] == false);
+        let text = report.to_string();
+        assert!(text.contains("NOT PASSED") && text.contains(words), "{text}");
+    }
+
+    #[test]
+    fn a_run_that_is_well_passes() {
+        let report = well();
+        assert!(report.passed(), "{report}");
+        let json = report.json();
+        assert_eq!(
+            (&json["passed"], &json["lost"], &json["kills"]["leader"]),
+            (&true.into(), &0.into(), &1.into())
+        );
+        assert!(report.to_string().contains("all is well (seed 7)"), "{report}");
+    }
+
+    #[test]
+    fn what_is_wrong_does_not_pass() {
+        not_passed(|report| drop(report.tally.found.insert("lost", 1)), "1 lost");
+        not_passed(|report| drop(report.tally.found.insert("torn read", 2)), "2 other findings");
+        not_passed(|report| report.tally.problem("replicas differ".into()), "replicas differ");
+        not_passed(|report| report.tally.unresolved = 1, "1 calls without an end");
+        not_passed(|report| report.tally.changed_later = 1, "1 changed");
+        not_passed(|report| report.complete = false, "");
+    }
+
+    #[test]
+    fn what_proves_nothing_does_not_pass() {
+        for (sort, kind) in [
+            (Sort::KillLeader, "kill"),
+            (Sort::StopOne, "stop"),
+            (Sort::Storm, "partition"),
+            (Sort::FullOne, "disk"),
+        ] {
+            let words = format!("no fault of the kind `{kind}` took hold");
+            not_passed(|report| drop(report.tally.fired.remove(&sort)), &words);
+        }
+        not_passed(|report| report.tally.cycles = 0, "no cycle came to its check");
+        not_passed(|report| report.tally.idle_cycles = 3, "3 of 20 cycles acknowledged fewer than 50");
+        not_passed(|report| report.tally.checks_unknown = 6, "6 of 5000 checks came to no end");
+    }
+
+    #[test]
+    fn words_are_bounded() {
+        let mut tally = Tally::default();
+        (0..1_000).for_each(|number| tally.problem(number.to_string()));
+        assert_eq!(tally.problems.len(), PROBLEMS_MAX);
+    }
+}

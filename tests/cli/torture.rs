@@ -1,0 +1,163 @@
+//! `raftmap torture`: that it finds nothing where nothing is wrong, and what is wrong where something is.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use super::cluster::{Ended, raftmap, run};
+
+/// A machine that has no time for the nodes proves nothing, as the command then says itself: it is asked again so often.
+const TRIES: usize = 3;
+
+#[test]
+fn a_short_run_with_every_fault_is_well() {
+    let dir = tempfile::tempdir().unwrap();
+    for attempt in 1..=TRIES {
+        let history = dir.path().join(format!("history-{attempt}.jsonl"));
+        let name = history.display().to_string();
+        let args =
+            ["torture", "--minutes", "0.25", "--clients", "6", "--seed", "1", "--history", &name, "--json"];
+        let ended = run(&args);
+        let json = ended.json();
+        for name in ["lost", "doubled", "stale", "changed_later", "unresolved"] {
+            assert_eq!(json[name], 0, "{name}: {ended:?}");
+        }
+        assert_eq!((&json["problems"], &json["findings"]), (&json!([]), &json!({})), "{ended:?}");
+        ledger_is_whole(&history, &json);
+        assert_eq!(run(&["check", &name, "--json"]).code(0).json()["passed"], true);
+        if !json["says_nothing"].is_null() && attempt < TRIES {
+            fs::remove_dir_all(json["dir"].as_str().unwrap()).unwrap();
+            continue;
+        }
+        assert_eq!((&json["passed"], ended.code), (&Value::Bool(true), Some(0)), "{ended:?}");
+        assert_eq!((&json["complete"], &json["directories_verified"]), (&Value::Bool(true), &3.into()));
+        for name in ["kills", "pauses", "partitions", "disk_full"] {
+            assert!(json[name].as_object().is_some_and(|fired| !fired.is_empty()), "{name}: {json}");
+        }
+        assert!(json["dir"].is_null() && json["seed"] == 1, "{json}");
+        a_doctored_ledger_is_noticed(&history);
+        return;
+    }
+}
+
+/// One more append that was acknowledged, and is nowhere.
+fn a_doctored_ledger_is_noticed(path: &Path) {
+    let mut text = fs::read_to_string(path).unwrap();
+    let lines = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let mut line = lines.rev().find(|line| line["operation"] == "append" && line["index"].is_u64()).unwrap();
+    (line["client"], line["value"]) = (json!(99), json!("c99-000001;"));
+    text.push_str(&format!("{line}\n"));
+    fs::write(path, text).unwrap();
+    let ended = run(&["check", &path.display().to_string()]).code(1);
+    assert!(ended.text().contains("lost: c99"), "{ended:?}");
+}
+
+/// Every operation has its line, a write one more from before it was sent.
+fn ledger_is_whole(path: &Path, json: &Value) {
+    let lines: Vec<Value> =
+        fs::read_to_string(path).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let operation = |line: &Value| (line["client"].as_u64().unwrap(), line["invoked_ns"].as_u64().unwrap());
+    let (mut begun, mut ended) = (BTreeSet::new(), 0);
+    for line in &lines {
+        if line["returned_ns"].is_null() {
+            assert_ne!(line["operation"], "get", "{line}");
+            begun.insert(operation(line));
+        } else {
+            ended += 1;
+            assert!(line["operation"] == "get" || begun.contains(&operation(line)), "sent before: {line}");
+        }
+    }
+    // The auditor's reads come on top of the clients' operations.
+    let counted = ["acknowledged", "reads", "refused"].map(|name| json[name].as_u64().unwrap());
+    assert!(ended >= counted.iter().sum::<u64>(), "{ended} lines with an outcome, {counted:?} operations");
+}
+
+/// All nodes are killed at once by this seed, and what they had is taken away before they are back.
+#[test]
+fn a_loss_is_noticed() {
+    let place = tempfile::tempdir().unwrap();
+    let dir = place.path().join("run");
+    let args = ["torture", "--minutes", "0.25", "--faults", "kill", "--seed", SEED_OF_ALL, "--json", "--dir"];
+    let mut torture = raftmap(&args);
+    let mut torture = torture.arg(&dir).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut words = BufReader::new(torture.stderr.take().unwrap()).lines();
+    words.find(|line| line.as_ref().unwrap().contains("kill all")).expect("all are killed").unwrap();
+    let name = dir.display().to_string();
+    wait_for(|| nodes_of(&name) == 0, "no node runs");
+    for id in 1..=3 {
+        fs::remove_dir_all(dir.join(format!("node-{id}"))).unwrap();
+    }
+    let rest: Vec<String> = words.map(Result::unwrap).collect();
+    let ended = Ended::of(torture.wait_with_output().unwrap()).code(1);
+    let json = ended.json();
+    assert!(json["passed"] == false && json["lost"].as_u64() > Some(0), "{json}\n{rest:?}");
+    let problems = json["problems"].as_array().unwrap();
+    assert!(problems.iter().any(|words| words.as_str().unwrap().starts_with("lost: ")), "{json}");
+    assert!(dir.join("history.jsonl").exists() && dir.join("node-1.log").exists(), "kept");
+}
+
+/// A test of the plan holds it to that: all are down for more than a second, after two seconds.
+const SEED_OF_ALL: &str = "923";
+
+#[test]
+fn an_interrupt_ends_it_with_a_report() {
+    let mut torture = raftmap(&["torture", "--minutes", "10", "--faults", "stop", "--json"]);
+    let mut torture = torture.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut words = BufReader::new(torture.stderr.take().unwrap()).lines();
+    words.find(|line| line.as_ref().unwrap().contains("stop ")).expect("somebody is stopped").unwrap();
+    assert!(Command::new("kill").args(["-INT", &torture.id().to_string()]).status().unwrap().success());
+    let rest: Vec<String> = words.map(Result::unwrap).collect();
+    let json = Ended::of(torture.wait_with_output().unwrap()).code(1).json();
+    let told = json["problems"][0].as_str().unwrap_or_default();
+    assert!(told.contains("stopped by SIGINT") && json["cycles"] == 1, "{json}\n{rest:?}");
+    assert_eq!(json["directories_verified"], 3, "{json}");
+    let dir = json["dir"].as_str().unwrap();
+    assert_eq!(nodes_of(dir), 0, "none is left behind");
+    fs::remove_dir_all(dir).unwrap();
+}
+
+#[test]
+fn what_cannot_be_asked_for_is_said() {
+    let dir = tempfile::tempdir().unwrap();
+    let (used, ledger) = (dir.path().display().to_string(), dir.path().join("history.jsonl"));
+    fs::write(&ledger, b"older\n").unwrap();
+    let ledger = ledger.display().to_string();
+    for (args, words) in [
+        (&["--nodes", "4"][..], "neither 3 nor 5"),
+        (&["--minutes", "0"], "no number from 0.2"),
+        (&["--clients", "0"], "0 is not in 1..=64"),
+        (&["--faults", "fire"], "[possible values: kill, stop, partition, disk]"),
+        (&["--faults", "kill,kill"], "name each once"),
+        (&["--history", &ledger], "exists: name a new file"),
+        (&["--dir", &used], "is not empty"),
+    ] {
+        let ended = run(&[&["torture"], args].concat()).code(2);
+        assert!(ended.stderr.contains(words), "{args:?}: {ended:?}");
+    }
+    assert_eq!(fs::read(&ledger).unwrap(), b"older\n");
+}
+
+/// How many processes serve below a directory of this name.
+fn nodes_of(dir: &str) -> usize {
+    let processes = fs::read_dir("/proc").unwrap().filter_map(|process| {
+        let line = fs::read(process.ok()?.path().join("cmdline")).ok()?;
+        let line = String::from_utf8_lossy(&line).into_owned();
+        (line.contains("\0serve\0") && line.contains(dir)).then_some(())
+    });
+    processes.count()
+}
+
+#[track_caller]
+fn wait_for(condition: impl Fn() -> bool, what: &str) {
+    let begun = Instant::now();
+    while !condition() {
+        assert!(begun.elapsed() < Duration::from_secs(10), "{what}");
+        sleep(Duration::from_millis(5));
+    }
+}
