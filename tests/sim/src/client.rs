@@ -163,6 +163,7 @@ impl World {
         let Some(number) = self.clients[client].links.get(&server).copied() else { return };
         let Some(connection) = self.connections.open.get(&number) else { return };
         let bytes = encode_request(request).expect("within its limit");
+        self.trace.bytes(&bytes);
         match self.links.carry(NetEnd::Client(client), NetEnd::Node(connection.node)) {
             Some(time) => self.after(time, Event::Request { connection: number, bytes }),
             None => self.after(IDLE, Event::Disconnect { connection: number }),

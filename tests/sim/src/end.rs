@@ -18,7 +18,7 @@ use crate::world::{Event, World};
 /// How long clients go on when the faults are over.
 const AFTERMATH: Duration = Duration::from_millis(800);
 /// By then everything must have come right.
-const PATIENCE: Duration = Duration::from_secs(20);
+pub const PATIENCE: Duration = Duration::from_secs(20);
 /// How often that is looked at.
 const LOOK: Duration = Duration::from_millis(50);
 /// Syncs of a disk that hangs take this many times as long.
@@ -198,8 +198,13 @@ impl World {
         self.judge_terms();
         let verdict = history::judge(&self.history, &last, reached);
         self.must(if verdict.is_clean() { Ok(()) } else { Err(verdict.to_string()) });
-        self.trace.count(history::CHECKS, verdict.checks());
-        self.trace.count(history::UNKNOWN_CHECKS, verdict.unknown);
+        self.checked.extend([
+            (history::CALLS, verdict.operations),
+            (history::ORDERED, verdict.ordered),
+            (history::WITNESSED, verdict.witnessed),
+            (history::SEARCHED, verdict.windows),
+            (history::UNKNOWN, verdict.unknown),
+        ]);
     }
 
     /// Terms rise by elections, and elections take time; where messages come through, they also need a reason.

@@ -5,9 +5,12 @@ use std::time::Duration;
 
 use raftmap::check::{Call as Ask, Content, History, KeyId, Operation, Outcome, Reply, Verdict, check};
 
-/// Under these names the table after many seeds has the checks of histories, and those that ran out of budget.
-pub const CHECKS: &str = "checks of what clients saw";
-pub const UNKNOWN_CHECKS: &str = "checks that came to no end";
+/// Under these names the table after many seeds has the calls and what was checked, and how many checks had no end.
+pub const CALLS: &str = "calls";
+pub const ORDERED: &str = "keys by order";
+pub const WITNESSED: &str = "keys by witness";
+pub const SEARCHED: &str = "windows by search";
+pub const UNKNOWN: &str = "without an end";
 
 /// A call of a client.
 #[derive(Clone, Debug)]
