@@ -125,9 +125,12 @@ impl io::Write for Expected<'_> {
 }
 
 fn decode_within<'de, T: Deserialize<'de>, const MEMORY: usize>(bytes: &'de [u8]) -> Result<T, CodecError> {
+    let decoded = match bug!(35) {
+        true => bincode::serde::borrow_decode_from_slice(bytes, config::standard()),
+        false => bincode::serde::borrow_decode_from_slice(bytes, config::standard().with_limit::<MEMORY>()),
+    };
     let (value, read) =
-        bincode::serde::borrow_decode_from_slice(bytes, config::standard().with_limit::<MEMORY>())
-            .map_err(|error| CodecError::Malformed { length: bytes.len(), detail: error.to_string() })?;
+        decoded.map_err(|error| CodecError::Malformed { length: bytes.len(), detail: error.to_string() })?;
     match bytes.len().saturating_sub(read) {
         0 => Ok(value),
         extra => Err(CodecError::Trailing { extra }),

@@ -1,11 +1,17 @@
 #![doc = include_str!("../README.md")]
 
+// Re-exported here, for its macro.
+#[macro_use(bug)]
+pub extern crate raftmap_storage as storage;
+
 pub mod admin;
 mod config;
 mod error;
 mod local;
 
 // The parts, for this project's own tests and fuzz targets; no promise is made about anything in them.
+#[doc(hidden)]
+pub mod check;
 #[doc(hidden)]
 pub mod clerk;
 #[doc(hidden)]
@@ -20,7 +26,6 @@ pub mod raft;
 pub mod wire;
 
 pub use raftmap_net as net;
-pub use raftmap_storage as storage;
 
 pub use crate::clerk::{Clerk, Compared, ConnectError, ConnectOptions, DEFAULT_DEADLINE, Pending, Written};
 pub use crate::config::{

@@ -16,7 +16,9 @@
 
 use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
 
+use raftmap_sim::history::{CHECKS, UNKNOWN_CHECKS};
 use raftmap_sim::seeds::{Tally, seeds};
 use raftmap_sim::setup::{Faults, Net, Sabotage, Setup};
 use raftmap_sim::world::World;
@@ -53,6 +55,9 @@ const OFTEN: [&str; 23] = [
 
 fn met(tally: &Tally) {
     tally.print();
+    let count = |name| tally.marks.get(name).copied().unwrap_or(0);
+    let (checks, unknown) = (count(CHECKS), count(UNKNOWN_CHECKS));
+    assert!(unknown * 1_000 <= checks, "{unknown} of {checks} checks came to no end");
     if tally.worlds >= ENOUGH {
         let met: BTreeSet<&str> = tally.marks.keys().copied().collect();
         let missed: Vec<&&str> = OFTEN.iter().filter(|name| !met.contains(*name)).collect();
@@ -96,6 +101,7 @@ fn noticed(sabotage: Sabotage, seeds: std::ops::Range<u64>) -> usize {
         let mut setup = Setup::draw(*seed);
         (setup.sabotage, setup.nodes) = (Some(sabotage), 3);
         (setup.clocks, setup.syncs) = (vec![1_000; 3], vec![setup.syncs[0]; 3]);
+        setup.offsets = vec![Duration::ZERO; 3];
         setup.net = Net { loss: 0, ..setup.net };
         catch_unwind(AssertUnwindSafe(|| World::run(setup))).is_err()
     };

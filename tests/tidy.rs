@@ -7,6 +7,8 @@
 mod rules;
 #[path = "tidy/scan.rs"]
 mod scan;
+#[path = "tidy/switches.rs"]
+mod switches;
 
 use std::fs;
 use std::path::Path;
@@ -98,4 +100,16 @@ fn nothing_is_unsafe_unfinished_or_ignored() {
 #[test]
 fn texts_are_short_and_finished() {
     none(files().iter().flat_map(|(path, content)| rules::text(path, content)).collect());
+}
+
+/// The list is `tests/reintroduced/bugs.tsv`; this build, like every one but that which goes through it, has no switch.
+#[test]
+fn known_bugs_are_in_the_list_and_in_no_build() {
+    let files = files();
+    let table = files.iter().find(|(path, _)| path == "tests/reintroduced/bugs.tsv").expect("the list");
+    let (hooks, listed) = (switches::hooks(&files), switches::listed(&table.1));
+    assert!(!hooks.is_empty());
+    assert_eq!(hooks, listed, "switches in the code, and in the list");
+    none(files.iter().flat_map(|(path, content)| switches::leaks(path, content)).collect());
+    assert!(!cfg!(raftmap_bugs));
 }

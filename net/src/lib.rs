@@ -21,6 +21,8 @@
 //! ```
 #![forbid(unsafe_code)]
 
+#[macro_use]
+mod bugs;
 mod client;
 mod endpoint;
 pub mod frame;
@@ -28,6 +30,7 @@ pub mod identity;
 mod limits;
 mod peers;
 mod queue;
+pub mod relay;
 mod server;
 mod stats;
 mod stream;

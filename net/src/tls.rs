@@ -204,12 +204,19 @@ const PEER_SEND_WINDOW: u64 = 8 * 1024 * 1024;
 
 /// Gives a peer's connection the room that a client does not get.
 pub(crate) fn widen_for_peer(connection: &quinn::Connection) {
+    if bug!(34) {
+        return;
+    }
     connection.set_receive_window(VarInt::from_u32(PEER_RECEIVE_WINDOW));
     connection.set_send_window(PEER_SEND_WINDOW);
 }
 
 fn transport(limits: &Limits, keep_alive: Option<Duration>, local: bool) -> TransportConfig {
     let mut config = TransportConfig::default();
+    if bug!(34) {
+        config.max_idle_timeout(limits.idle.try_into().ok()).keep_alive_interval(keep_alive);
+        return config;
+    }
     config
         .max_concurrent_bidi_streams(VarInt::from_u32(4))
         .max_concurrent_uni_streams(VarInt::from_u32(4))

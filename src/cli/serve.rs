@@ -4,6 +4,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use raftmap::storage::os::OsFs;
+use raftmap::storage::quota::Quota;
 use raftmap::{Fault, Node, NodeConfig, StartError};
 
 use super::calls::parse_address;
@@ -64,6 +66,9 @@ pub(crate) struct Args {
     /// A session unused for this long expires; must be equal on all members, and is fixed when the cluster is made
     #[arg(long, value_name = "DURATION", value_parser = duration::parse_positive)]
     session_ttl: Option<Duration>,
+    /// Most that the directory may take, files of others in it included; at it the node behaves as on a full disk
+    #[arg(long, value_name = "SIZE", value_parser = size::parse)]
+    disk_quota: Option<u64>,
     /// Stop when standard input ends: a parent that holds the pipe takes its nodes with it, however it goes
     #[arg(long, hide = true)]
     exit_with_stdin: bool,
@@ -95,12 +100,16 @@ impl Args {
 
 /// Runs a node until it is asked to stop, or stops by itself.
 pub(crate) async fn run(args: Args) -> Outcome {
-    let exit_with_stdin = args.exit_with_stdin;
+    let (exit_with_stdin, disk_quota) = (args.exit_with_stdin, args.disk_quota);
     let config = args.config()?;
     let (id, listen) = (config.id, config.listen);
     // Before anything is opened, so that an early signal is not missed.
     let asked = signals::asked_to_stop().map_err(|error| Failure::not_done(chain(&error)))?;
-    let node = Node::start(config).await.map_err(refused)?;
+    let node = match disk_quota {
+        Some(bytes) => Node::start_on(Quota::new(OsFs, bytes), config).await,
+        None => Node::start(config).await,
+    };
+    let node = node.map_err(refused)?;
     output::note(&format!("raftmap: node {id} listens on {listen}"));
 
     let why = tokio::select! {

@@ -115,8 +115,8 @@ impl StateMachine {
         let at = self.applied.index;
         match self.sessions.begin(session, owner, self.log_time, numbers, &self.limits) {
             Err(reason) => Outcome::Refused { reason },
-            Ok(Some(Executed { at, reply, .. })) => Outcome::Duplicate { at, reply },
-            Ok(None) => {
+            Ok(Some(Executed { at, reply, .. })) if !bug!(8) => Outcome::Duplicate { at, reply },
+            Ok(_) => {
                 let reply = self.pairs.execute(command, at.0, &self.limits);
                 let (sequence, _) = numbers;
                 self.sessions.record(session, Executed { sequence, at, reply });
@@ -183,6 +183,16 @@ impl StateMachine {
     /// The earliest log time at which a [`Request::Tick`] may clear a session away; `None` where there is no session.
     pub fn next_expiry(&self) -> Option<LogTime> {
         self.sessions.next_expiry(&self.limits)
+    }
+
+    /// For bug 32: a restore that does not begin with an empty map.
+    #[cfg(raftmap_bugs)]
+    pub fn keep_pairs_of(&mut self, old: &Self) {
+        for (key, found) in old.pairs.map.iter() {
+            if self.get(key).is_none() {
+                self.pairs.put(key, found.value.clone(), found.version);
+            }
+        }
     }
 
     /// This state, held still while the map goes on: for a snapshot, or for a digest taken elsewhere.

@@ -20,7 +20,8 @@ use super::waiting::{ReadWaiter, Waiting};
 use crate::kv::{self, Owner, Proposal, StateMachine};
 use crate::raft::entry::{self, Kind};
 use crate::raft::{
-    BatchNumber, Body, Message, Outbound, ProposeError, Raft, ReadIndexError, Ready, RoleKind, SoftState,
+    BatchNumber, Body, Message, Outbound, ProposeError, Raft, ReadIndexError, Ready, Regression, RoleKind,
+    SoftState,
 };
 use crate::wire::client::{Answer, Ask, NodeStatus, Query, Refusal, Request, Response, answer_to};
 
@@ -63,6 +64,19 @@ pub struct Replica {
     soft: SoftState,
     /// Ticks until log time may be moved on again.
     expiring: u32,
+    /// How many were reported since the start, and the latest.
+    regressions: (u64, Option<Regression>),
+}
+
+/// What a replica keeps for others at the moment, in pieces.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Held {
+    /// Requests of clients that wait for the log.
+    pub waiting: usize,
+    /// Lists of messages that wait for the disk.
+    pub after_sync: usize,
+    /// Snapshots that arrived and were not looked at.
+    pub arrived: usize,
 }
 
 /// Where our own snapshots stand.
@@ -116,6 +130,7 @@ impl Replica {
             fault: None,
             soft,
             expiring: 0,
+            regressions: (0, None),
         }
     }
 
@@ -182,6 +197,7 @@ impl Replica {
         self.answer_reads(host);
         ready.snapshots_wanted.into_iter().for_each(|peer| self.send_snapshot(peer, host));
         for regression in ready.regressions {
+            self.regressions = (self.regressions.0 + 1, Some(regression));
             tracing::error!(
                 node = %regression.peer, acknowledged = %regression.acknowledged, shown = %regression.shown,
                 "a member shows less than it acknowledged: it lost data, and does not count until it is refilled"
@@ -332,7 +348,8 @@ impl Replica {
     }
 
     fn answer_reads(&mut self, host: &mut impl Host) {
-        for read in self.waiting.readable(self.map.applied().index) {
+        let applied = if bug!(9) { Index(u64::MAX) } else { self.map.applied().index };
+        for read in self.waiting.readable(applied) {
             let body = Ok(self.answer(&read.query));
             host.reply(read.client, Response { id: read.id, body });
         }
@@ -357,7 +374,7 @@ impl Replica {
         self.soft = state;
         if state.role == RoleKind::Leader {
             self.clock.lead_from(now, self.map.log_time());
-        } else if was_leader {
+        } else if was_leader && !bug!(22) {
             // Entries of ours may still commit under the next leader: nobody can say yet.
             self.waiting.fail_all(&Refusal::Lost, &self.not_leader(), host);
         }
@@ -406,6 +423,10 @@ impl Replica {
             return Err(Fault::Log(format!("snapshot {} was accepted but never arrived", snapshot.position)));
         };
         let old = std::mem::replace(&mut self.map, arrived.map);
+        #[cfg(raftmap_bugs)]
+        if bug!(32) {
+            self.map.keep_pairs_of(&old);
+        }
         host.start(Job::Discard { map: old });
         self.snapshot.latest = Some(snapshot);
         self.waiting.lost_through(snapshot.position.index, host);
@@ -439,7 +460,7 @@ impl Replica {
             Ok(snapshot) => {
                 // A leader's newer snapshot may have come in between.
                 let latest = self.snapshot.latest.map_or(Index(0), |latest| latest.position.index);
-                if snapshot.position.index > latest {
+                if snapshot.position.index > latest || bug!(26) {
                     self.snapshot.latest = Some(snapshot);
                     self.raft.snapshot_published(snapshot);
                 }
@@ -496,6 +517,17 @@ impl Replica {
             sessions: self.map.sessions_len() as u64,
             no_space: self.no_space,
         }
+    }
+
+    /// What it keeps for others: nothing of it lasts.
+    pub fn held(&self) -> Held {
+        let after_sync = self.after_sync.len();
+        Held { waiting: self.waiting.len(), after_sync, arrived: self.arrived.len() }
+    }
+
+    /// The latest member that showed less than it had acknowledged to this leader, and how many there were.
+    pub fn regressions(&self) -> (u64, Option<Regression>) {
+        self.regressions
     }
 
     /// Who leads, as far as this node knows.

@@ -56,7 +56,12 @@ impl Waiting {
 
     /// Whether one more would be too many.
     pub fn is_full(&self) -> bool {
-        self.writes.len() + self.reads >= self.max
+        self.len() >= self.max
+    }
+
+    /// How many wait.
+    pub fn len(&self) -> usize {
+        self.writes.len() + self.reads
     }
 
     /// A write waits for its entry.

@@ -52,7 +52,7 @@ impl Campaign {
         if core.is_stuck() || core.term() >= TERM_MAX {
             return Next::Follow { term: core.term(), leader: None };
         }
-        Next::PreCampaign
+        if bug!(33) { Next::Campaign } else { Next::PreCampaign }
     }
 
     /// Counts an answer; the first one of each voter stands.

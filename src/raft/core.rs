@@ -165,7 +165,7 @@ impl Core {
     pub(super) fn install(&mut self, snapshot: SnapshotId) {
         let position = snapshot.position;
         // A matching suffix stays: it may hold entries we have acknowledged (Raft paper 7, Figure 13).
-        let reset = !self.log.holds(position);
+        let reset = if bug!(14) { self.log.last().index < position.index } else { !self.log.holds(position) };
         if reset {
             self.replaced_from(self.committed.next());
             self.log.reset(position);
@@ -179,7 +179,7 @@ impl Core {
     /// Our own snapshot is durable under its name.
     pub(super) fn published(&mut self, snapshot: SnapshotId) {
         let position = snapshot.position;
-        if position.index <= self.log.snapshot() {
+        if position.index <= self.log.snapshot() && !bug!(26) {
             return; // overtaken by a newer one, perhaps from the leader
         }
         let durable = self.disk.durable();

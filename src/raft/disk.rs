@@ -143,6 +143,9 @@ impl Disk {
     /// Batches up to `through` are durable. Returns the newest snapshot among them whose log is still there to compact.
     pub(super) fn synced(&mut self, through: BatchNumber) -> Option<SnapshotId> {
         let mut compact = None;
+        if bug!(17) && self.in_flight.front().is_some_and(|batch| batch.number != through) {
+            return None;
+        }
         while self.in_flight.front().is_some_and(|batch| batch.number <= through) {
             let Some(batch) = self.in_flight.pop_front() else { break };
             self.durable = self.durable.max(batch.through);

@@ -42,7 +42,7 @@ impl Follower {
         if core.is_stuck() || !core.voters.contains(&core.id()) || core.term() >= TERM_MAX {
             return Next::Stay;
         }
-        Next::PreCampaign
+        if bug!(33) { Next::Campaign } else { Next::PreCampaign }
     }
 
     /// Whether the leader was heard within the shortest election timeout: nobody else gets our vote then (thesis 4.2.3).
@@ -52,6 +52,7 @@ impl Follower {
 
     pub(super) fn on_heartbeat(&mut self, core: &mut Core, from: NodeId, commit: Index, round: u64) {
         self.restart_timer(core);
+        assert!(!bug!(31) || commit <= core.log.last().index, "told of commit {commit}, out of range");
         // Not beyond what is verified: after a damaged disk, what stands there may not be what the leader means.
         core.commit(commit.min(self.verified));
         let stuck = core.is_stuck();
@@ -83,6 +84,9 @@ impl Follower {
                 core.commit(commit.min(matched)); // Raft paper, Figure 2: the last *new* entry
             }
             AppendOutcome::Rejected { .. } => {}
+        }
+        if bug!(6) {
+            return core.send_now(from, core.term(), Body::AppendReply(outcome));
         }
         core.send_after_sync(from, Body::AppendReply(outcome));
     }

@@ -14,7 +14,7 @@ impl Raft {
     pub(super) fn adopts(&self, term: Term, body: &Body) -> bool {
         match body {
             Body::PreVote { .. } | Body::PreVoteReply { granted: true } => false,
-            Body::Vote { transfer, .. } => *transfer || !self.hears_leader(),
+            Body::Vote { transfer, .. } => *transfer || !self.hears_leader() || bug!(33),
             Body::PreVoteReply { granted: false }
             | Body::VoteReply { .. }
             | Body::Append { .. }
@@ -63,6 +63,14 @@ impl Raft {
 /// Who hears what. All that arrives here is of our term, except for votes that we would not move for.
 impl Raft {
     pub(super) fn hear(&mut self, from: NodeId, term: Term, body: Body) -> Next {
+        if bug!(20)
+            && matches!(body, Body::AppendReply(_) | Body::HeartbeatReply { .. } | Body::VoteReply { .. })
+        {
+            let voted_for_ourselves = self.core.hard_state.vote == Some(self.core.id());
+            if voted_for_ourselves && matches!(self.role, Role::Follower(_)) {
+                return Next::Lead;
+            }
+        }
         match body {
             Body::PreVote { last } => self.on_pre_vote(from, term, last),
             Body::PreVoteReply { granted } => self.on_pre_vote_reply(from, term, granted),
@@ -118,7 +126,7 @@ impl Raft {
     /// then the length.
     fn is_up_to_date(&self, last: Position) -> bool {
         let ours = self.core.log.last();
-        (last.term, last.index) >= (ours.term, ours.index)
+        (last.term, last.index) >= (ours.term, ours.index) || bug!(7)
     }
 
     fn on_pre_vote(&mut self, from: NodeId, term: Term, last: Position) -> Next {
@@ -156,6 +164,10 @@ impl Raft {
         if granted {
             self.core.set_hard_state(term, Some(from));
             self.wait_for_the_elected();
+        }
+        if bug!(2) {
+            self.core.send_now(from, term, Body::VoteReply { granted });
+            return Next::Stay;
         }
         self.core.send_after_sync(from, Body::VoteReply { granted });
         Next::Stay

@@ -208,7 +208,7 @@ impl Progress {
         }
         match &mut self.sending {
             Sending::Probe { waiting } => *waiting = false,
-            Sending::Replicate => self.ask = true,
+            Sending::Replicate => self.ask = !bug!(37),
             Sending::Snapshot(Transfer::Sent { at }) if now.saturating_sub(*at) > u64::from(patience) => {
                 self.probe(self.sent.next());
             }
@@ -232,7 +232,7 @@ impl Progress {
             Sending::Snapshot(_) => self.sent.max(committed),
             Sending::Probe { .. } | Sending::Replicate => self.sent,
         };
-        if matched > sent {
+        if matched > sent && !bug!(15) {
             return false;
         }
         self.sent = self.sent.max(matched);
@@ -289,7 +289,7 @@ impl Progress {
             Sending::Replicate => prev >= self.matched && prev <= self.sent,
             Sending::Snapshot(_) => false,
         };
-        if !probed {
+        if !probed && !bug!(19) {
             return Refusal::Late;
         }
         let shown = conflict.map_or(last, |conflict| conflict.index.prev()).min(last);

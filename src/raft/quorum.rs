@@ -7,7 +7,9 @@ pub(super) fn majority(voters: usize) -> usize {
 
 /// The highest value that a majority has reached; every voter's value must be given, its own included.
 pub(super) fn reached<T: Ord + Copy + Default>(mut values: Vec<T>) -> T {
-    values.sort_unstable_by(|a, b| b.cmp(a));
+    if !bug!(16) {
+        values.sort_unstable_by(|a, b| b.cmp(a));
+    }
     majority(values.len()).checked_sub(1).and_then(|at| values.get(at)).copied().unwrap_or_default()
 }
 

@@ -29,6 +29,9 @@
 //! ```
 
 pub mod boots;
+#[doc(hidden)]
+#[macro_use]
+pub mod bugs;
 mod error;
 pub mod fs;
 #[cfg(any(test, feature = "model"))]
@@ -41,6 +44,7 @@ pub mod model;
 mod node_file;
 mod options;
 pub mod os;
+pub mod quota;
 mod record;
 mod recover;
 mod sealed;

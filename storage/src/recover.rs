@@ -83,7 +83,14 @@ pub fn open<F: Fs>(
     survey.sync(&fs)?;
     let mut walked = walk(&fs, &survey)?;
     let ending = cases::decide(&walked)?;
-    verify_snapshot(&fs, dir, walked.replay.state.snapshot.as_ref())?;
+    let snapshot = verify_snapshot(&fs, dir, walked.replay.state.snapshot.as_ref());
+    #[cfg(raftmap_bugs)]
+    if bug!(5) && snapshot.is_err() {
+        survey.remove_all(&fs)?;
+        drop(lock);
+        return open(fs, dir, identity, options);
+    }
+    snapshot?;
 
     let dropped_tail_bytes = walked.written_behind_end();
     repair::apply(&fs, &mut walked, ending)?;

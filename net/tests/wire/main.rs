@@ -12,5 +12,6 @@ mod clients;
 mod hostile;
 mod identity;
 mod peers;
+mod relay;
 mod snapshots;
 mod support;

@@ -2,7 +2,6 @@
 
 use std::io;
 use std::path::Path;
-use std::sync::Arc;
 
 use bytes::Bytes;
 
@@ -15,11 +14,15 @@ use crate::fs::{File, Fs, LockError};
 enum SyncFate {
     Whole,
     Dropped(Option<Random>),
+    Lied(Random),
+    Strayed(Random),
 }
 
 fn sync_fate(effect: Option<Effect>) -> (SyncFate, io::Result<()>) {
     match effect {
-        None | Some(Effect::Short) => (SyncFate::Whole, Ok(())),
+        None | Some(Effect::Short | Effect::Misread(_)) => (SyncFate::Whole, Ok(())),
+        Some(Effect::SyncLied(seed)) => (SyncFate::Lied(Random::new(seed)), Ok(())),
+        Some(Effect::SyncStrayed(seed)) => (SyncFate::Strayed(Random::new(seed)), Ok(())),
         Some(effect @ Effect::SyncKept) => (SyncFate::Whole, Err(effect.error())),
         Some(effect @ (Effect::SyncDropped | Effect::Eio | Effect::Enospc)) => {
             (SyncFate::Dropped(None), Err(effect.error()))
@@ -34,9 +37,9 @@ fn sync_fate(effect: Option<Effect>) -> (SyncFate, io::Result<()>) {
 fn plain(effect: Option<Effect>) -> io::Result<()> {
     match effect {
         Some(effect @ (Effect::Eio | Effect::Enospc)) => Err(effect.error()),
-        Some(Effect::Short | Effect::SyncDropped | Effect::SyncDroppedSome(_) | Effect::SyncKept) | None => {
-            Ok(())
-        }
+        Some(Effect::Short | Effect::SyncDropped | Effect::SyncDroppedSome(_) | Effect::SyncKept)
+        | Some(Effect::SyncLied(_) | Effect::SyncStrayed(_) | Effect::Misread(_))
+        | None => Ok(()),
     }
 }
 
@@ -56,13 +59,9 @@ impl File for ModelFile {
             if inode.touches_unreadable(offset, buf.len()) {
                 return Err(Effect::Eio.error());
             }
-            let start = (offset as usize).min(inode.cached.len());
-            let there = inode.cached.get(start..).unwrap_or_default();
-            let mut length = there.len().min(buf.len());
-            if short && length > 1 {
-                length /= 2;
-            }
-            buf[..length].copy_from_slice(&there[..length]);
+            let there = inode.cached.len().saturating_sub(offset as usize).min(buf.len());
+            let length = if short && there > 1 { there / 2 } else { there };
+            inode.cached.read(offset as usize, &mut buf[..length]);
             Ok(length)
         })
     }
@@ -84,6 +83,8 @@ impl File for ModelFile {
                 SyncFate::Whole => inode.sync(),
                 SyncFate::Dropped(None) => inode.sync_dropping(|| false),
                 SyncFate::Dropped(Some(mut random)) => inode.sync_dropping(|| random.one_in(2)),
+                SyncFate::Lied(mut random) => inode.sync_lying(|| random.one_in(2)),
+                SyncFate::Strayed(mut random) => state.disk.sync_straying(self.inode, &mut random),
             }
             result
         })
@@ -92,17 +93,20 @@ impl File for ModelFile {
     fn map(&self) -> io::Result<Bytes> {
         self.fs.call(Op::Map, &self.path, None, |state, effect| {
             plain(effect)?;
-            Ok(Bytes::from_owner(Image(Arc::clone(&state.inode(self.inode)?.cached))))
+            let mut image = state.inode(self.inode)?.cached.to_vec();
+            if let Some(Effect::Misread(seed)) = effect {
+                misread(&mut image, Random::new(seed));
+            }
+            Ok(image.into())
         })
     }
 }
 
-/// A file's bytes at the time it was mapped.
-struct Image(Arc<Vec<u8>>);
-
-impl AsRef<[u8]> for Image {
-    fn as_ref(&self) -> &[u8] {
-        &self.0
+/// One bit is seen wrong, among those that say something.
+fn misread(bytes: &mut [u8], mut random: Random) {
+    let end = bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last as u64 + 1);
+    if let Some(byte) = bytes.get_mut(random.below(end) as usize) {
+        *byte ^= 1 << random.below(8);
     }
 }
 
@@ -220,7 +224,8 @@ impl Fs for ModelFs {
         self.call(Op::SyncDir, dir, None, |state, effect| {
             let (fate, result) = sync_fate(effect);
             match fate {
-                SyncFate::Whole => state.disk.sync_directory(dir),
+                // These speak of sectors, and a directory has none here.
+                SyncFate::Whole | SyncFate::Lied(_) | SyncFate::Strayed(_) => state.disk.sync_directory(dir),
                 SyncFate::Dropped(None) => state.disk.sync_directory_dropping(dir, || false),
                 SyncFate::Dropped(Some(mut random)) => {
                     state.disk.sync_directory_dropping(dir, || random.one_in(2));

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
-use super::disk::{Disk, InodeId, SECTOR, sector_of};
+use super::disk::{Disk, InodeId, SECTOR};
 use super::random::Random;
 
 /// What a power cut does with what was not synced.
@@ -109,7 +109,7 @@ impl Facts {
                     let Some(new) = inode.dirty.get(sector).and_then(|versions| versions.get(kept)) else {
                         continue;
                     };
-                    let mut written = sector_of(&inode.durable, *sector);
+                    let mut written = inode.durable.sector(*sector);
                     written[..bytes].copy_from_slice(&new[..bytes]);
                     inode.settle(*sector, &written);
                 }

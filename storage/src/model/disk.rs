@@ -7,8 +7,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
+use super::image::Image;
 use super::random::Random;
 
 /// Bytes that a disk writes whole or not at all.
@@ -23,9 +23,9 @@ pub(super) type Sector = [u8; SECTOR];
 #[derive(Clone, Debug, Default)]
 pub(super) struct Inode {
     /// What readers see.
-    pub(super) cached: Arc<Vec<u8>>,
+    pub(super) cached: Image,
     /// What survives a power cut if nothing else does.
-    pub(super) durable: Arc<Vec<u8>>,
+    pub(super) durable: Image,
     /// Written and not synced: every version since then, oldest first, never empty.
     pub(super) dirty: BTreeMap<u64, Vec<Sector>>,
     /// The length in the cache is not on the disk yet.
@@ -57,8 +57,8 @@ pub(super) struct Disk {
 impl Inode {
     /// A file that is on the disk already.
     pub(super) fn settled(bytes: Vec<u8>) -> Self {
-        let bytes = Arc::new(bytes);
-        Self { cached: Arc::clone(&bytes), durable: bytes, ..Self::default() }
+        let bytes = Image::from(bytes);
+        Self { cached: bytes.clone(), durable: bytes, ..Self::default() }
     }
 
     /// Other bytes, on the disk and in the cache; bad sectors stay bad.
@@ -71,18 +71,14 @@ impl Inode {
             return;
         }
         let end = offset + bytes.len();
-        let before = Arc::clone(&self.cached);
-        let cached = Arc::make_mut(&mut self.cached);
-        if cached.len() < end {
-            cached.resize(end, 0);
-        }
-        cached[offset..end].copy_from_slice(bytes);
+        self.cached.grow(end);
         self.dirty_length |= end > self.durable.len();
         let (first, last) = ((offset / SECTOR) as u64, ((end - 1) / SECTOR) as u64);
         for sector in first..=last {
-            let now = sector_of(&self.cached, sector);
-            if now != sector_of(&before, sector) {
-                self.dirty.entry(sector).or_default().push(now);
+            let start = offset.max(sector as usize * SECTOR);
+            let part = &bytes[start - offset..end.min((sector as usize + 1) * SECTOR) - offset];
+            if self.cached.put(start, part) {
+                self.dirty.entry(sector).or_default().push(self.cached.sector(sector));
                 self.lost.remove(&sector);
             }
         }
@@ -93,25 +89,18 @@ impl Inode {
         let again: Vec<u64> = self.lost.range(from..to).copied().collect();
         for sector in again {
             self.lost.remove(&sector);
-            self.dirty.entry(sector).or_default().push(sector_of(&self.cached, sector));
+            self.dirty.entry(sector).or_default().push(self.cached.sector(sector));
         }
     }
 
     /// Everything dirty reaches the disk. What is lost stays lost: the cache thinks it clean.
     pub(super) fn sync(&mut self) {
-        if self.lost.is_empty() && (self.dirty_length || self.cached.len() == self.durable.len()) {
-            self.durable = Arc::clone(&self.cached);
-        } else {
-            let dirty = std::mem::take(&mut self.dirty);
-            if self.dirty_length {
-                self.settle_length();
-            }
-            for sector in dirty.keys() {
-                self.settle(*sector, &sector_of(&self.cached, *sector));
-            }
+        if std::mem::take(&mut self.dirty_length) {
+            self.settle_length();
         }
-        self.dirty.clear();
-        self.dirty_length = false;
+        for sector in std::mem::take(&mut self.dirty).into_keys() {
+            self.durable.put_sector(sector, &self.cached.sector(sector));
+        }
     }
 
     /// A sync that fails and marks everything clean. Each sector reaches the disk or not as `reaches` says.
@@ -121,33 +110,61 @@ impl Inode {
         }
         for sector in std::mem::take(&mut self.dirty).into_keys() {
             if reaches() {
-                self.settle(sector, &sector_of(&self.cached, sector));
+                self.durable.put_sector(sector, &self.cached.sector(sector));
             } else {
                 self.lost.insert(sector);
             }
         }
     }
 
+    /// A sync that says yes, and of some sectors it is not true: `reaches` says of which it is.
+    pub(super) fn sync_lying(&mut self, mut reaches: impl FnMut() -> bool) {
+        let dropped: Vec<u64> = self.dirty.keys().copied().filter(|_| !reaches()).collect();
+        let before: Vec<Sector> = dropped.iter().map(|sector| self.durable.sector(*sector)).collect();
+        self.sync();
+        for (sector, bytes) in dropped.into_iter().zip(before) {
+            self.place(sector, &bytes);
+        }
+    }
+
+    /// The disk holds `bytes` at `sector`, and the cache does not know.
+    fn place(&mut self, sector: u64, bytes: &Sector) {
+        self.settle(sector, bytes);
+        if !self.dirty.contains_key(&sector) {
+            self.lost.insert(sector);
+        }
+    }
+
+    /// A bit turns over on the disk. Whoever reads from the cache does not see it before that page has left.
+    pub(super) fn rot(&mut self, byte: usize, bit: u8) -> bool {
+        let sector = (byte / SECTOR) as u64;
+        let mut bytes = self.durable.sector(sector);
+        if byte >= self.durable.len() {
+            return false;
+        }
+        bytes[byte % SECTOR] ^= 1 << (bit % 8);
+        self.place(sector, &bytes);
+        true
+    }
+
     /// The cache forgets its clean pages, and so the lost ones show what the disk holds.
     pub(super) fn evict(&mut self) {
         for sector in std::mem::take(&mut self.lost) {
-            let bytes = sector_of(&self.durable, sector);
-            put_sector(Arc::make_mut(&mut self.cached).as_mut_slice(), sector, &bytes);
+            self.cached.put_sector(sector, &self.durable.sector(sector));
         }
     }
 
     pub(super) fn settle_length(&mut self) {
-        let length = self.cached.len();
-        Arc::make_mut(&mut self.durable).resize(length, 0);
+        self.durable.grow(self.cached.len());
     }
 
     pub(super) fn settle(&mut self, sector: u64, bytes: &Sector) {
-        put_sector(Arc::make_mut(&mut self.durable).as_mut_slice(), sector, bytes);
+        self.durable.put_sector(sector, bytes);
     }
 
     /// The cache is gone: what the disk holds is all there is.
     pub(super) fn forget_cache(&mut self) {
-        self.cached = Arc::clone(&self.durable);
+        self.cached = self.durable.clone();
         self.dirty.clear();
         self.dirty_length = false;
         self.lost.clear();
@@ -221,6 +238,25 @@ impl Disk {
         self.drop_dead_names();
     }
 
+    /// A sync of which one sector lands elsewhere.
+    pub(super) fn sync_straying(&mut self, id: InodeId, random: &mut Random) {
+        let whole: Vec<InodeId> = self.inodes.keys().copied().collect();
+        let target = if random.one_in(2) { id } else { pick(&whole, random).unwrap_or(id) };
+        let Some(inode) = self.inodes.get_mut(&id) else { return };
+        let dirty: Vec<u64> = inode.dirty.keys().copied().collect();
+        let Some(stray) = pick(&dirty, random) else { return inode.sync() };
+        let (before, bytes) = (inode.durable.sector(stray), inode.cached.sector(stray));
+        inode.sync();
+        inode.place(stray, &before);
+        if let Some(other) = self.inodes.get_mut(&target) {
+            let sectors = (other.durable.len() / SECTOR) as u64;
+            let there = random.below(sectors.max(1));
+            if sectors > 0 && (target, there) != (id, stray) {
+                other.place(there, &bytes);
+            }
+        }
+    }
+
     /// A directory sync that fails: each change reaches the disk or not, and all count as clean afterwards.
     pub(super) fn sync_directory_dropping(&mut self, directory: &Path, mut reaches: impl FnMut() -> bool) {
         for name in self.names_in(directory) {
@@ -260,8 +296,8 @@ impl Disk {
                     part(b"none");
                     continue;
                 };
-                part(&inode.cached);
-                part(&inode.durable);
+                part(&inode.cached.to_vec());
+                part(&inode.durable.to_vec());
                 part(&[u8::from(inode.dirty_length)]);
                 for (sector, versions) in &inode.dirty {
                     part(&sector.to_le_bytes());
@@ -290,18 +326,6 @@ impl Disk {
     }
 }
 
-/// Sector `number` of an image, zeros where the image has ended.
-pub(super) fn sector_of(image: &[u8], number: u64) -> Sector {
-    let mut sector = [0; SECTOR];
-    let start = (number as usize * SECTOR).min(image.len());
-    let there = &image[start..image.len().min(start + SECTOR)];
-    sector[..there.len()].copy_from_slice(there);
-    sector
-}
-
-/// Puts what of the sector lies within the image's length.
-fn put_sector(image: &mut [u8], number: u64, sector: &Sector) {
-    let start = (number as usize * SECTOR).min(image.len());
-    let end = image.len().min(start + SECTOR);
-    image[start..end].copy_from_slice(&sector[..end - start]);
+fn pick<T: Copy>(from: &[T], random: &mut Random) -> Option<T> {
+    from.get(random.below(from.len() as u64) as usize).copied()
 }

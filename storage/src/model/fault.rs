@@ -54,6 +54,14 @@ pub enum Effect {
     SyncDroppedSome(u64),
     /// A sync fails although everything reached the disk. Other calls do not notice.
     SyncKept,
+    /// A sync says that all went well, and by this seed some sectors never reach the disk: they are lost as after
+    /// [`Effect::SyncDropped`], and nobody is told. Other calls do not notice.
+    SyncLied(u64),
+    /// A sync says that all went well, and one sector landed elsewhere, in this file or another, by this seed: its own
+    /// place keeps the old bytes. The cache still shows what was written. Other calls do not notice.
+    SyncStrayed(u64),
+    /// What a map shows has one wrong bit, by this seed; the disk is sound. Other calls do not notice.
+    Misread(u64),
 }
 
 impl Effect {
@@ -62,6 +70,9 @@ impl Effect {
             Self::Enospc => io::Error::new(io::ErrorKind::StorageFull, "no space left on the model disk"),
             Self::Eio | Self::Short | Self::SyncDropped | Self::SyncDroppedSome(_) | Self::SyncKept => {
                 io::Error::other("input/output error of the model disk")
+            }
+            Self::SyncLied(_) | Self::SyncStrayed(_) | Self::Misread(_) => {
+                io::Error::other("nobody is told of this")
             }
         }
     }

@@ -12,6 +12,7 @@ mod calls;
 mod crash;
 mod disk;
 mod fault;
+mod image;
 mod random;
 #[cfg(test)]
 mod tests;
@@ -28,6 +29,9 @@ use disk::{Disk, Inode, InodeId};
 use fault::Plan;
 pub use fault::{Effect, Fault, Op};
 pub use random::Random;
+
+/// Struck calls that are remembered: a lasting fault strikes for ever.
+const STRUCK_MAX: usize = 64;
 
 /// A handle on a model disk.
 #[derive(Clone, Debug)]
@@ -83,6 +87,7 @@ struct State {
     calls: u64,
     counts: BTreeMap<Op, u64>,
     temps: u64,
+    struck: Vec<(Op, Effect)>,
     trace: Option<Vec<Step>>,
     photos: Option<Vec<(u64, Disk)>>,
 }
@@ -103,6 +108,7 @@ impl ModelFs {
             calls: 0,
             counts: BTreeMap::new(),
             temps: 0,
+            struck: Vec::new(),
             trace: None,
             photos: None,
         };
@@ -199,6 +205,11 @@ impl ModelFs {
         self.state().plan.clear();
     }
 
+    /// The calls that faults struck since the last question, the first ones of many.
+    pub fn take_struck(&self) -> Vec<(Op, Effect)> {
+        std::mem::take(&mut self.state().struck)
+    }
+
     /// Bytes that all files together may have; `None` for no bound.
     pub fn set_quota(&self, bytes: Option<u64>) {
         self.state().quota = bytes;
@@ -269,6 +280,14 @@ impl ModelFs {
         })
     }
 
+    /// Turns one bit over on the disk alone: the cache shows it once that page has left it. Says whether there was one.
+    pub fn rot(&self, path: &Path, byte: usize, bit: u8) -> bool {
+        let mut state = self.state();
+        let inode = state.disk.find(path);
+        let inode = inode.and_then(|inode| state.disk.inodes.get_mut(&inode));
+        inode.is_some_and(|inode| inode.rot(byte, bit))
+    }
+
     /// Changes a file's bytes behind everybody's back, in the cache and on the disk; `false` if it is not there.
     pub fn damage(&self, path: &Path, change: impl FnOnce(&mut Vec<u8>) -> bool) -> bool {
         let mut state = self.state();
@@ -301,6 +320,9 @@ impl ModelFs {
         state.calls += 1;
         *state.counts.entry(op).or_default() += 1;
         let effect = state.plan.strike(op);
+        if state.struck.len() < STRUCK_MAX {
+            state.struck.extend(effect.map(|effect| (op, effect)));
+        }
         let number = state.calls;
         if let Some(trace) = &mut state.trace {
             trace.push(Step { number, op, path: path.to_path_buf(), range, effect });
@@ -340,7 +362,9 @@ impl State {
                 (part(bytes.len(), &mut self.random), Some(effect.error()))
             }
             Some(Effect::Short) => (part(bytes.len(), &mut self.random).max(1).min(room), None),
-            Some(Effect::SyncDropped | Effect::SyncDroppedSome(_) | Effect::SyncKept) | None => (room, None),
+            Some(Effect::SyncDropped | Effect::SyncDroppedSome(_) | Effect::SyncKept)
+            | Some(Effect::SyncLied(_) | Effect::SyncStrayed(_) | Effect::Misread(_))
+            | None => (room, None),
         };
         self.inode(inode)?.write(bytes.get(..length).unwrap_or(bytes), offset as usize);
         match error {

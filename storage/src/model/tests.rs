@@ -288,3 +288,72 @@ fn the_same_seed_gives_the_same_disk() {
     assert_eq!(run(5), run(5));
     assert_ne!(run(5), run(6));
 }
+
+#[test]
+fn a_lying_sync_loses_sectors_that_nobody_misses_before_the_cache_is_gone() {
+    let lied = |seed| {
+        let fs = disk(8 * SECTOR);
+        fs.fail(Fault { on: Some(Op::SyncData), after: 0, effect: Effect::SyncLied(seed), lasting: false });
+        write(&fs, &[2; 8 * SECTOR], 0).sync_data().unwrap();
+        assert_eq!(fs.take_struck(), [(Op::SyncData, Effect::SyncLied(seed))]);
+        assert_eq!(first_bytes(&fs.kill()), [2; 8], "the cache has them");
+        first_bytes(&fs.cut(Cut::LoseAll))
+    };
+    let found: BTreeSet<Vec<u8>> = (0..20).map(lied).collect();
+    assert!(found.len() > 10 && found.iter().flatten().all(|byte| [1, 2].contains(byte)), "{found:?}");
+    let fs = disk(SECTOR);
+    fs.fail(Fault { on: Some(Op::SyncData), after: 0, effect: Effect::SyncLied(0), lasting: false });
+    write(&fs, &[2; SECTOR], 0).sync_data().unwrap();
+    // Another write takes the page along, and this time it is true.
+    write(&fs, &[3; SECTOR], 0).sync_data().unwrap();
+    assert_eq!(first_bytes(&fs.cut(Cut::LoseAll)), [3]);
+}
+
+#[test]
+fn a_stray_sector_lands_elsewhere_and_its_place_stays_old() {
+    let strayed = |seed| {
+        let fs = disk(8 * SECTOR);
+        fs.put(&at("b"), vec![9; 4 * SECTOR]);
+        fs.fail(Fault {
+            on: Some(Op::SyncData),
+            after: 0,
+            effect: Effect::SyncStrayed(seed),
+            lasting: false,
+        });
+        write(&fs, &[2; SECTOR], 3 * SECTOR as u64).sync_data().unwrap();
+        let after = fs.cut(Cut::LoseAll);
+        (first_bytes(&after), after.peek(&at("b")).unwrap().chunks(SECTOR).any(|sector| sector[0] == 2))
+    };
+    for seed in 0..40 {
+        let (a, in_b) = strayed(seed);
+        assert_eq!(a[3], 1, "seed {seed}: the place it was meant for");
+        assert!(a.iter().filter(|byte| **byte == 2).count() + usize::from(in_b) <= 1);
+    }
+    assert!((0..40).any(|seed| strayed(seed).1), "in the other file");
+    assert!((0..40).any(|seed| strayed(seed).0.contains(&2)), "in its own");
+}
+
+#[test]
+fn rot_is_seen_when_the_cache_is_gone() {
+    let fs = disk(2 * SECTOR);
+    assert!(fs.rot(&at("a"), SECTOR, 1));
+    assert!(!fs.rot(&at("a"), 2 * SECTOR, 1));
+    assert_eq!(first_bytes(&fs), [1, 1]);
+    assert_eq!(first_bytes(&fs.kill()), [1, 1]);
+    assert_eq!(first_bytes(&fs.cut(Cut::KeepAll)), [1, 3]);
+    let evicted = (0..20).map(|_| first_bytes(&fs.kill_and_evict()));
+    assert!(evicted.into_iter().any(|bytes| bytes == [1, 3]));
+    // What is written over it is sound again.
+    write(&fs, &[5; SECTOR], SECTOR as u64).sync_data().unwrap();
+    assert_eq!(first_bytes(&fs.cut(Cut::LoseAll)), [1, 5]);
+}
+
+#[test]
+fn a_map_may_be_misread_once() {
+    let fs = disk(SECTOR);
+    fs.fail(Fault { on: Some(Op::Map), after: 0, effect: Effect::Misread(7), lasting: false });
+    let file = fs.open(&at("a"), false).unwrap();
+    let (first, second) = (file.map().unwrap(), file.map().unwrap());
+    assert_eq!(first.iter().zip(&second).filter(|(a, b)| a != b).count(), 1);
+    assert_eq!(second, [1; SECTOR].as_slice());
+}

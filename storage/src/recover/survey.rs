@@ -89,6 +89,17 @@ impl Survey {
         })
     }
 
+    /// For bug 5: what has no sound snapshot belongs to nobody.
+    #[cfg(raftmap_bugs)]
+    pub(super) fn remove_all<F: Fs>(&self, fs: &F) -> Result<(), OpenError> {
+        let snapshots = self.snapshots.iter().map(|&position| self.dir.join(snapshot::file_name(position)));
+        let segments = self.segments.values().map(|segment| segment.path.clone());
+        for path in segments.chain(snapshots).chain([self.dir.join(node_file::NAME)]) {
+            fs.remove(&path).map_err(OpenError::io("unlink", &path))?;
+        }
+        fs.sync_dir(&self.dir).map_err(OpenError::io("sync", &self.dir))
+    }
+
     /// What the last life left in the cache becomes durable, or fails here, before anything is read and relied on.
     pub(super) fn sync<F: Fs>(&self, fs: &F) -> Result<(), OpenError> {
         for Surveyed { path, .. } in self.segments.values() {
@@ -114,6 +125,7 @@ fn look_at<F: Fs>(fs: &F, path: PathBuf, id: u64, node: &NodeFile) -> Result<Sur
             Ok(Record::Open(open)) => Some(open),
             Ok(_) | Err(_) => None,
         },
+        Found::Zero if bug!(30) => return Err(OpenError::damaged(&path, HEADER_LEN, "a blank segment")),
         Found::Zero | Found::Bad { .. } => None,
     };
     Ok(Surveyed { path, header, open })

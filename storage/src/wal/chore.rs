@@ -103,7 +103,10 @@ impl<F: Fs> Wal<F> {
     /// without a beginning.
     fn purge(&self) -> Option<Work> {
         let base = self.written.base();
-        let starts = |segment: &&super::Live| segment.before <= base.index && segment.open() < self.durable;
+        let starts = |segment: &&super::Live| {
+            (segment.before <= base.index || bug!(10) && base.index > Index(0))
+                && (segment.open() < self.durable || bug!(27))
+        };
         let start = self.live.iter().rev().find(starts)?.id;
         let segments: Vec<u64> =
             self.live.iter().map(|segment| segment.id).take_while(|&id| id < start).collect();

@@ -8,8 +8,8 @@ use raftmap::clerk::machine::{CallId, Ending, Machine, Output, ServerAddress, Se
 use raftmap::kv::{Command, Owner, Reply};
 use raftmap::wire::client::{Answer, Ask, Query, Request, Response, decode_request, encode_request};
 
-use crate::check::history::{Call, End, What};
 use crate::dice::Dice;
+use crate::history::{Call, End, What};
 use crate::net::End as NetEnd;
 use crate::node::Connection;
 use crate::setup::{Sabotage, address, place};
@@ -78,10 +78,27 @@ impl World {
             let (what, command) = draw_write(client, is_log, name, token, version, load.filler);
             (what, client.machine.write(now, deadline, command))
         };
-        self.trace.note(now, at, "call", call.0, u64::from(is_log));
-        client.calls.insert(call, self.history.len());
-        let end = End::Unknown;
-        self.history.push(Call { key, what, invoked: now, returned: None, end });
+        self.called(at, call, key, what);
+    }
+
+    /// A call that a script wants, until it has an end; its place in the history.
+    pub fn call(&mut self, at: usize, key: &str, what: What) -> usize {
+        let (now, deadline) = (self.now, self.now + self.setup.load.deadline);
+        let name = Bytes::copy_from_slice(key.as_bytes());
+        let machine = &mut self.clients[at].machine;
+        let call = match command(name.clone(), &what) {
+            Some(command) => machine.write(now, deadline, command),
+            None => machine.read(now, deadline, Query::Get { key: name }, false),
+        };
+        self.called(at, call, key.to_owned(), what);
+        self.history.len() - 1
+    }
+
+    fn called(&mut self, at: usize, call: CallId, key: String, what: What) {
+        let is_read = u64::from(what == What::Read);
+        self.trace.note(self.now, at, "call", call.0, is_read);
+        self.clients[at].calls.insert(call, self.history.len());
+        self.history.push(Call { key, what, invoked: self.now, returned: None, end: End::Unknown });
         self.client_acts(at);
     }
 
@@ -171,6 +188,7 @@ impl World {
 
     pub fn disconnect(&mut self, number: u64) {
         let Some(connection) = self.connections.open.remove(&number) else { return };
+        self.watch.reads.forget(number);
         let client = &mut self.clients[connection.client];
         if client.links.get(&connection.server) == Some(&number) {
             client.links.remove(&connection.server);
@@ -198,11 +216,17 @@ impl World {
         self.trace.note(self.now, at, "end", call.0, matches!(end, End::Unknown).into());
         let done = &mut self.history[number];
         done.returned = (end != End::Unknown).then_some(self.now);
-        if matches!(end, End::Written { .. } | End::Read { .. } | End::Mismatch { .. }) {
+        if !matches!(end, End::Unknown | End::NotDone) {
             self.done += 1;
             self.last_done[at] = done.invoked;
         }
+        if matches!(end, End::Written { .. } | End::Removed { .. }) {
+            self.last_write = self.now;
+        }
         done.end = end;
+        if let Some(tap) = &mut self.tap {
+            tap.ended.push((at, number));
+        }
         let lazy = if at % 2 == 1 { self.setup.load.lazy } else { 1 };
         let think = (self.setup.load.think * lazy).as_micros() as u64;
         let think = Duration::from_micros(self.clients[at].dice.below(think));
@@ -230,6 +254,10 @@ impl World {
             Answer::Written { index, reply: Reply::OutsideLimits(_) } => {
                 panic!("the calls of this world are within its limits, entry {index} is not")
             }
+            Answer::Written { index, reply: Reply::Delete { existed } } => {
+                self.versions.insert(key.clone(), index.0);
+                End::Removed { index: index.0, existed }
+            }
             Answer::Written { index, reply: _ } => {
                 self.versions.insert(key.clone(), index.0);
                 End::Written { index: index.0 }
@@ -243,6 +271,20 @@ impl World {
             }
             other => panic!("an answer to another question: {other:?}"),
         }
+    }
+}
+
+/// What it asks of the map; `None` for a read.
+fn command(key: Bytes, what: &What) -> Option<Command> {
+    let bytes = |text: &String| Bytes::copy_from_slice(text.as_bytes());
+    match what {
+        What::Append { token } => Some(Command::Append { key, value: bytes(token) }),
+        What::Put { value } => Some(Command::Put { key, value: bytes(value) }),
+        What::Compare { version, value } => {
+            Some(Command::CompareAndPut { key, version: *version, value: bytes(value) })
+        }
+        What::Delete => Some(Command::Delete { key }),
+        What::Read => None,
     }
 }
 

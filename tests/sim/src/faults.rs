@@ -5,8 +5,9 @@ use std::time::Duration;
 use raftmap::raft::RoleKind;
 use raftmap::storage::model::{Cut, Effect, Fault, Op};
 
+use crate::atlas::Harm;
 use crate::life::Crash;
-use crate::net::SHAPES;
+use crate::net::{End, SHAPES};
 use crate::world::{Event, World};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,6 +18,13 @@ enum Kind {
     SlowDisk,
     BadCall,
     FullDisk,
+    BadLink,
+    CrashLoop,
+    Leap,
+    HarmRunning,
+    HarmResting,
+    Directory,
+    Strangers,
 }
 
 impl World {
@@ -40,11 +48,20 @@ impl World {
             (Kind::SlowDisk, faults.slow_disk),
             (Kind::BadCall, faults.bad_calls),
             (Kind::FullDisk, faults.full_disk),
+            (Kind::BadLink, faults.bad_link && self.nodes.len() > 1),
+            (Kind::CrashLoop, faults.crash_loop),
+            (Kind::Leap, faults.leap),
+            (Kind::HarmRunning, faults.harm),
+            (Kind::HarmResting, faults.harm),
+            (Kind::Directory, faults.directory),
+            (Kind::Strangers, faults.directory),
         ];
         let kinds: Vec<Kind> = kinds.into_iter().filter(|(_, on)| *on).map(|(kind, _)| kind).collect();
         if kinds.is_empty() {
             return;
         }
+        self.keep_backup();
+        self.upsets += 2;
         let kind = self.nemesis.pick(&kinds);
         self.trace.note(self.now, 0, "fault", kind as u64, 0);
         match kind {
@@ -54,7 +71,46 @@ impl World {
             Kind::SlowDisk => self.slow_disk(),
             Kind::BadCall => self.bad_call(),
             Kind::FullDisk => self.full_disk(),
+            Kind::BadLink => self.bad_link(),
+            Kind::CrashLoop => self.crash_loop(),
+            Kind::Leap => self.leap_clock(),
+            Kind::HarmRunning => self.harm_running(),
+            Kind::HarmResting => self.harm_resting(),
+            Kind::Directory => self.swap_directory(),
+            Kind::Strangers => self.strangers(),
         }
+    }
+
+    /// Somebody copies a directory, in case.
+    fn keep_backup(&mut self) {
+        if self.setup.faults.directory {
+            let at = self.nemesis.place(self.nodes.len());
+            let node = &mut self.nodes[at];
+            if node.backups.len() < 2 && matches!(node.harm, Harm::None) && !node.locked_out {
+                node.backups.push(node.disk.kill());
+            }
+        }
+    }
+
+    fn bad_link(&mut self) {
+        let nodes = self.nodes.len();
+        let from = self.nemesis.place(nodes);
+        let to = (from + self.nemesis.between(1, nodes as u64 - 1) as usize) % nodes;
+        let by = self.nemesis.time(Duration::from_millis(20), Duration::from_secs(2));
+        let loss = self.nemesis.pick(&[0, 0, 300, 700]);
+        self.links.slow(End::Node(from), End::Node(to), by, loss);
+        self.trace.sometimes("one direction of a link was slow");
+        let time = self.nemesis.time(Duration::from_millis(100), Duration::from_secs(4));
+        self.after(time, Event::HealLinks);
+    }
+
+    fn crash_loop(&mut self) {
+        let at = self.nemesis.place(self.nodes.len());
+        self.nodes[at].relapses = self.nemesis.between(3, 12);
+        let crash = self.draw_crash();
+        self.crash(at, crash);
+        self.trace.sometimes("a node was in a crash loop");
+        self.after(Duration::from_millis(20), Event::Start(at));
     }
 
     /// One, often the leader; or several; or all at once.
@@ -124,7 +180,10 @@ impl World {
         self.links.heal();
         let leader = self.leader().unwrap_or(0);
         self.links.cut(shape, self.nodes.len(), self.clients.len(), leader, &mut self.nemesis);
-        self.trace.sometimes("the network was cut");
+        if self.links.parts_nodes() {
+            self.trace.sometimes("the network was cut");
+            self.trace.sometimes(shape.name());
+        }
         let time = self.nemesis.time(Duration::from_millis(50), Duration::from_secs(4));
         self.after(time, Event::HealLinks);
     }
@@ -139,15 +198,18 @@ impl World {
 
     fn bad_call(&mut self) {
         let at = self.nemesis.place(self.nodes.len());
-        let effect = match self.nemesis.below(6) {
-            0 => Effect::Eio,
-            1 => Effect::Enospc,
-            2 => Effect::Short,
-            3 => Effect::SyncDropped,
-            4 => Effect::SyncDroppedSome(self.nemesis.number()),
-            _ => Effect::SyncKept,
+        // Each effect where it makes a difference.
+        let seed = self.nemesis.number();
+        let (on, effect) = match self.nemesis.below(8) {
+            0 => (None, Effect::Eio),
+            1 => (None, Effect::Enospc),
+            2 => (Some(Op::WriteAt), Effect::Short),
+            3 => (Some(self.nemesis.pick(&[Op::SyncData, Op::SyncDir])), Effect::SyncDropped),
+            4 => (Some(self.nemesis.pick(&[Op::SyncData, Op::SyncDir])), Effect::SyncDroppedSome(seed)),
+            5 => (Some(self.nemesis.pick(&[Op::SyncData, Op::SyncDir])), Effect::SyncKept),
+            6 => (Some(Op::WriteAt), self.nemesis.pick(&[Effect::Eio, Effect::Enospc])),
+            _ => (Some(Op::ReadAt), Effect::Eio),
         };
-        let on = self.nemesis.pick(&[None, Some(Op::SyncDir), Some(Op::SyncData), Some(Op::WriteAt)]);
         let after = self.nemesis.below(12);
         self.nodes[at].excused = true;
         self.nodes[at].disk.fail(Fault { on, after, effect, lasting: false });

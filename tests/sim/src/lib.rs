@@ -11,17 +11,25 @@
     reason = "all of this is a test: it says what is wrong by a panic, and nobody depends on it"
 )]
 
-pub mod check;
+pub mod atlas;
 pub mod client;
+pub mod clocks;
+pub mod damage;
 pub mod dice;
+pub mod end;
+pub mod entries;
 pub mod faults;
+pub mod history;
 pub mod life;
 pub mod net;
 pub mod node;
 pub mod process;
+pub mod reads;
 pub mod seeds;
 pub mod setup;
 pub mod shadow;
+pub mod speed;
+pub mod tap;
 pub mod trace;
 pub mod transfer;
 pub mod watch;

@@ -5,8 +5,10 @@ use std::time::Duration;
 use raftmap::node::jobs;
 use raftmap::node::replica::Job;
 use raftmap::storage::StoreError;
-use raftmap::storage::model::{Cut, ModelFs};
+use raftmap::storage::model::{Cut, Effect, ModelFs, Op, Step};
 
+use crate::atlas::Harm;
+use crate::damage::files;
 use crate::node::CLUSTER;
 use crate::world::{Event, World};
 
@@ -29,8 +31,15 @@ pub enum Crash {
 
 impl World {
     pub fn start(&mut self, at: usize) {
-        if self.nodes[at].life.is_some() {
+        if self.nodes[at].life.is_some() || self.nodes[at].locked_out || self.broken.contains(&at) {
             return;
+        }
+        if matches!(self.nodes[at].harm, Harm::Spoiled(_)) {
+            let before = files(&self.nodes[at].disk);
+            let Err(error) = self.nodes[at].open(self.now) else {
+                panic!("node {} starts, and is damaged", at + 1);
+            };
+            return self.refused(at, &before, &error);
         }
         if self.nodes[at].lives > 0
             && self.calm.is_none()
@@ -48,13 +57,48 @@ impl World {
         let node = &self.nodes[at];
         self.trace.note(self.now, at, "starts", node.lives, 0);
         // What has been opened once stays, whatever happens before anything else is written.
-        let recovered = self.must(node.look(&node.disk.cut(cut)));
+        let latent = matches!(node.harm, Harm::Latent);
+        let left = if latent { node.disk.kill() } else { node.disk.cut(cut) };
+        let recovered = self.must(node.look(&left));
         let last = node.life.as_ref().map(|life| life.replica.raft().status().last);
         assert_eq!(last, Some(recovered.last), "node {}: opened, and then found again", at + 1);
         let checked = self.nodes[at].shadow.reborn(&recovered);
         self.must(checked);
+        self.restored(at);
+        self.relapse(at);
         self.tick(at);
         self.writer_turn(at);
+    }
+
+    /// A map that came from a snapshot is the one that anybody had there.
+    fn restored(&mut self, at: usize) {
+        let Some(life) = &self.nodes[at].life else { return };
+        let (applied, digest) = (life.replica.map().applied_index(), life.replica.map().digest());
+        if applied.0 > 0 {
+            let checked = self.watch.digest(self.nodes[at].id(), applied, digest);
+            self.must(checked);
+        }
+    }
+
+    /// In a crash loop it soon dies again.
+    fn relapse(&mut self, at: usize) {
+        let Some(left) = self.nodes[at].relapses.checked_sub(1) else { return };
+        self.nodes[at].relapses = left;
+        if left == 0 {
+            self.trace.sometimes("a crash loop came to its end");
+        }
+        let time = self.nemesis.time(Duration::from_millis(1), Duration::from_millis(300));
+        let life = self.nodes[at].lives;
+        self.after(time, Event::Relapse(at, life));
+    }
+
+    pub fn relapsed(&mut self, at: usize, life: u64) {
+        if self.nodes[at].lives == life && self.calm.is_none() {
+            let crash = self.draw_crash();
+            self.crash(at, crash);
+            let time = Duration::from_millis(self.nemesis.between(1, 50));
+            self.after(time, Event::Start(at));
+        }
     }
 
     /// Opens the directory and dies behind some call of that.
@@ -66,16 +110,32 @@ impl World {
         // Only its traces matter.
         let _unused = node.open_on(&disk).map(|_| ());
         let crash = self.draw_crash();
-        self.nodes[at].disk = self.leave(&disk, crash);
+        self.leave(at, &disk, crash);
         let time = Duration::from_millis(self.nemesis.between(1, 100));
         self.after(time, Event::Start(at));
     }
 
     /// The disk as it was behind some call since photos were taken, after a crash.
-    fn leave(&mut self, disk: &ModelFs, crash: Crash) -> ModelFs {
+    fn leave(&mut self, at: usize, disk: &ModelFs, crash: Crash) {
         let photos = disk.take_photos();
-        let (_, photo) = &photos[self.disks.place(photos.len())];
-        after(photo, crash)
+        let (call, photo) = &photos[self.disks.place(photos.len())];
+        let opens = |step: &Step| {
+            step.number == *call
+                && step.op == Op::WriteAt
+                && step.range.is_some_and(|(offset, _)| offset == 4_096)
+        };
+        if disk.trace().iter().any(opens) {
+            self.trace.sometimes("a node died behind the OPEN of a segment");
+        }
+        self.fall(at, after(photo, crash), photo.kill(), crash);
+    }
+
+    /// Which faults on order really struck.
+    pub fn note_struck(&mut self, at: usize) {
+        for (op, effect) in self.nodes[at].disk.take_struck() {
+            let Some(name) = struck(op, effect) else { continue };
+            self.trace.sometimes(name);
+        }
     }
 
     pub fn crash(&mut self, at: usize, crash: Crash) {
@@ -88,6 +148,8 @@ impl World {
             Crash::Power(Cut::Torn(_)) => "the power was cut and sectors torn",
             Crash::Power(_) => "the power was cut",
         });
+        self.note_struck(at);
+        self.upsets += 1;
         let disk = self.nodes[at].disk.clone();
         let mut midst: Vec<Midst> = Vec::new();
         midst.extend(life.writer.syncing.then_some(Midst::Sync));
@@ -95,9 +157,10 @@ impl World {
         let job = life.jobs.pop_front();
         midst.extend(matches!(job, Some(Job::WriteSnapshot { .. })).then_some(Midst::Snapshot));
         if midst.is_empty() || self.disks.below(4) == 0 {
-            self.nodes[at].disk = after(&disk, crash);
+            self.fall(at, after(&disk, crash), disk.kill(), crash);
         } else {
             disk.keep_photos();
+            disk.keep_trace();
             match (self.disks.pick(&midst), job) {
                 (Midst::Sync, _) => life.writer.die_syncing(),
                 (Midst::Snapshot, Some(Job::WriteSnapshot { image, membership })) => {
@@ -111,7 +174,7 @@ impl World {
                 }
             }
             self.trace.sometimes("a node died in the midst of writing");
-            self.nodes[at].disk = self.leave(&disk, crash);
+            self.leave(at, &disk, crash);
         }
         drop(life);
         self.lose_clients(at);
@@ -148,6 +211,28 @@ impl World {
         let time = Duration::from_millis(self.nemesis.between(10, 1_000));
         self.after(time, Event::Start(at));
     }
+}
+
+/// A fault that struck, by name; `None` where it makes no difference to such a call.
+fn struck(op: Op, effect: Effect) -> Option<&'static str> {
+    Some(match (op, effect) {
+        (Op::SyncData, Effect::SyncDropped | Effect::SyncDroppedSome(_) | Effect::Eio | Effect::Enospc) => {
+            "a sync failed and dropped its pages"
+        }
+        (Op::SyncData, Effect::SyncKept) => "a sync failed and everything was on the disk",
+        (Op::SyncData, Effect::SyncLied(_)) => "a sync lied",
+        (Op::SyncData, Effect::SyncStrayed(_)) => "a write went astray",
+        (Op::SyncDir, Effect::Short | Effect::SyncLied(_) | Effect::SyncStrayed(_) | Effect::Misread(_)) => {
+            return None;
+        }
+        (Op::SyncDir, _) => "a directory sync failed",
+        (Op::WriteAt, Effect::Eio | Effect::Enospc) => "a write failed",
+        (Op::WriteAt, Effect::Short) => "a write was short",
+        (Op::ReadAt, Effect::Eio) => "a read failed",
+        (Op::Map, Effect::Misread(_)) => "a map was misread",
+        (_, Effect::Eio | Effect::Enospc) => "another disk call failed",
+        (_, _) => return None,
+    })
 }
 
 fn after(disk: &ModelFs, crash: Crash) -> ModelFs {

@@ -1,6 +1,6 @@
 //! The network between nodes, and between clients and nodes: who reaches whom, and how long that takes.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::dice::Dice;
@@ -19,6 +19,22 @@ pub struct Links {
     setup: Net,
     dice: Dice,
     cut: BTreeSet<(End, End)>,
+    /// Cut for good.
+    severed: BTreeSet<End>,
+    /// Links that are worse than the others: on top of the usual delay, and thousandths lost.
+    bad: BTreeMap<(End, End), (Duration, u64)>,
+    /// When the latest message arrives on each link: one that comes before it has overtaken it.
+    latest: BTreeMap<(End, End), Duration>,
+    /// What befell messages since the last question.
+    pub befell: Befell,
+}
+
+/// What became of messages between nodes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Befell {
+    pub lost: bool,
+    pub doubled: bool,
+    pub overtook: bool,
 }
 
 /// What a fault does to the network.
@@ -36,31 +52,61 @@ pub enum Shape {
     OneWay,
 }
 
+impl Shape {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::One => "one node was cut off",
+            Self::Halves => "the network was cut in two",
+            Self::Bridge => "one node saw both parts of a cut network",
+            Self::Ring => "the network was a ring",
+            Self::OneWay => "a node was cut off one way",
+        }
+    }
+}
+
 pub const SHAPES: [Shape; 5] = [Shape::One, Shape::Halves, Shape::Bridge, Shape::Ring, Shape::OneWay];
 
 impl Links {
     pub fn new(setup: Net, dice: Dice) -> Self {
-        Self { setup, dice, cut: BTreeSet::new() }
+        Self {
+            setup,
+            dice,
+            cut: BTreeSet::new(),
+            severed: BTreeSet::new(),
+            bad: BTreeMap::new(),
+            latest: BTreeMap::new(),
+            befell: Befell::default(),
+        }
     }
 
     /// When a message from one end arrives at another: once, never, or more than once.
-    pub fn travel(&mut self, from: End, to: End) -> Vec<Duration> {
-        if self.cut.contains(&(from, to)) || self.dice.permille(self.setup.loss) {
+    pub fn travel(&mut self, now: Duration, from: End, to: End) -> Vec<Duration> {
+        let (slower, loss) = self.bad.get(&(from, to)).copied().unwrap_or_default();
+        if self.is_cut(from, to) {
             return Vec::new();
         }
-        let mut times = vec![self.delay()];
-        if self.dice.permille(self.setup.doubled) {
-            times.push(self.delay());
+        if self.dice.permille(self.setup.loss + loss) {
+            self.befell.lost = true;
+            return Vec::new();
         }
+        let mut times = vec![self.delay() + slower];
+        if self.dice.permille(self.setup.doubled) {
+            self.befell.doubled = true;
+            times.push(self.delay() + slower);
+        }
+        let latest = self.latest.entry((from, to)).or_default();
+        self.befell.overtook |= now + times[0] < *latest;
+        *latest = (*latest).max(now + times[0]);
         times
     }
 
     /// As [`Links::travel`] on a connection that repeats what is lost and sorts out doubles: late, or never when cut.
     pub fn carry(&mut self, from: End, to: End) -> Option<Duration> {
-        if self.cut.contains(&(from, to)) {
+        if self.is_cut(from, to) {
             return None;
         }
-        let mut time = self.delay();
+        let (slower, _) = self.bad.get(&(from, to)).copied().unwrap_or_default();
+        let mut time = self.delay() + slower;
         while self.dice.permille(self.setup.loss) {
             time += self.setup.delay * 2 + Duration::from_millis(20);
         }
@@ -74,11 +120,37 @@ impl Links {
     }
 
     pub fn is_cut(&self, from: End, to: End) -> bool {
-        self.cut.contains(&(from, to))
+        self.cut.contains(&(from, to)) || self.severed.contains(&from) || self.severed.contains(&to)
+    }
+
+    /// Exactly these are cut from now on.
+    pub fn cut_only(&mut self, cut: BTreeSet<(End, End)>) {
+        self.cut = cut;
+    }
+
+    /// How links that are not cut are from now on.
+    pub fn become_like(&mut self, setup: Net) {
+        self.setup = setup;
     }
 
     pub fn heal(&mut self) {
         self.cut.clear();
+        self.bad.clear();
+    }
+
+    /// Nothing goes to this end or comes from it, ever again.
+    pub fn sever(&mut self, end: End) {
+        self.severed.insert(end);
+    }
+
+    /// One direction of one link becomes slow, and may lose more.
+    pub fn slow(&mut self, from: End, to: End, by: Duration, loss: u64) {
+        self.bad.insert((from, to), (by, loss));
+    }
+
+    /// Whether any two nodes do not see each other.
+    pub fn parts_nodes(&self) -> bool {
+        self.cut.iter().any(|(from, to)| matches!((from, to), (End::Node(_), End::Node(_))))
     }
 
     /// Everything arrives from now on, in time.

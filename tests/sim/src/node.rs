@@ -10,11 +10,13 @@ use raftmap::node::replica::{ClientId, Host, Input, Job, Replica};
 use raftmap::raft::{BatchNumber, Outbound, SoftState};
 use raftmap::storage::model::ModelFs;
 use raftmap::storage::snapshot::Receiver;
-use raftmap::storage::types::{Batch, ClusterId, Index, NodeId};
+use raftmap::storage::types::{Batch, ClusterId, Index, NodeId, Term};
 use raftmap::storage::{Identity, Recovered};
 use raftmap::wire::client::Response;
 use raftmap::{NodeConfig, StartError};
 
+use crate::atlas::Harm;
+use crate::clocks::Leap;
 use crate::shadow::Shadow;
 use crate::writer::Writer;
 
@@ -39,6 +41,19 @@ pub struct Node {
     pub doomed: bool,
     /// Faults were ordered for its disk: it may refuse.
     pub excused: bool,
+    pub harm: Harm,
+    /// It held less than it had acknowledged, once: its leader may say so.
+    pub set_back: bool,
+    /// Somebody works on its directory: it does not start meanwhile.
+    pub locked_out: bool,
+    /// Copies of its directory, as they were once.
+    pub backups: Vec<ModelFs>,
+    /// It dies soon after each of so many starts to come.
+    pub relapses: u64,
+    /// What its clock shows beyond the time that went by: where it began, and leaps since.
+    pub ahead: Duration,
+    /// How it campaigns after a leap of its clock.
+    pub leap: Option<Leap>,
 }
 
 /// One run of the process.
@@ -55,6 +70,10 @@ pub struct Life {
     pub partial: Option<Receiver<ModelFs>>,
     /// What happened while the process was stopped, for when it goes on.
     pub paused: Option<Vec<crate::world::Event>>,
+    /// When each member last said that it follows, and in which term.
+    pub confirmed: BTreeMap<usize, (Term, Duration)>,
+    /// Regressions named so far.
+    pub named: u64,
     /// Checked up to here.
     pub committed: Index,
     pub applied: Index,
@@ -109,6 +128,13 @@ impl Node {
             slowness: 1,
             doomed: false,
             excused: false,
+            harm: Harm::None,
+            set_back: false,
+            locked_out: false,
+            backups: Vec::new(),
+            relapses: 0,
+            ahead: Duration::ZERO,
+            leap: None,
         }
     }
 
@@ -128,7 +154,7 @@ impl Node {
     /// What the life's monotonic clock shows.
     pub fn clock(&self, now: Duration) -> Duration {
         let born = self.life.as_ref().map_or(now, |life| life.born);
-        (now - born) * self.clock as u32 / 1_000
+        self.ahead + (now - born) * self.clock as u32 / 1_000
     }
 
     /// What another look at this disk finds; the disk itself is not touched.
@@ -160,6 +186,8 @@ impl Node {
             jobs: VecDeque::new(),
             partial: None,
             paused: None,
+            confirmed: BTreeMap::new(),
+            named: 0,
         });
         Ok(())
     }

@@ -6,17 +6,19 @@ use bytes::Bytes;
 use raftmap::Fault;
 use raftmap::node::jobs;
 use raftmap::node::replica::{ClientId, Durable, Input, Job};
-use raftmap::raft::{BatchNumber, Outbound, RoleKind, SoftState};
+use raftmap::raft::{BatchNumber, Body, Outbound, Regression, RoleKind, SoftState};
 use raftmap::storage::snapshot::SnapshotError;
 use raftmap::storage::types::{Batch, NodeId};
-use raftmap::wire::client::{Answer, Response, encode_response};
+use raftmap::wire::client::{Answer, Ask, Response, encode_response};
 use raftmap::wire::peer;
 
+use crate::atlas::majority;
 use crate::client::OWNER;
-use crate::net::End;
+use crate::net::{Befell, End};
 use crate::node::{CLUSTER, Effect, Tray};
+use crate::reads::Answering;
 use crate::setup::Sabotage;
-use crate::watch::Watch;
+use crate::tap::SCRIPT;
 use crate::world::{Event, Inner, World};
 use crate::writer::Next;
 
@@ -52,6 +54,14 @@ impl World {
             life.tick_due = true;
         }
         self.rouse(at, Duration::ZERO);
+    }
+
+    /// Its clock says that it is time.
+    pub fn tick_early(&mut self, at: usize) {
+        if let Some(life) = &mut self.nodes[at].life {
+            life.tick_due = true;
+            self.rouse(at, Duration::ZERO);
+        }
     }
 
     /// Something is in the inbox; the thread takes it, and what comes meanwhile, a little later.
@@ -102,6 +112,12 @@ impl World {
         let id = self.nodes[at].id();
         let Some(life) = &mut self.nodes[at].life else { return };
         life.committed = committed;
+        let (named, latest) = life.replica.regressions();
+        if named > life.named {
+            life.named = named;
+            self.regressed(latest);
+        }
+        let Some(life) = &mut self.nodes[at].life else { return };
         let applied = life.replica.map().applied_index();
         if applied < life.applied {
             panic!("{id} had applied {} and now has applied {applied}", life.applied);
@@ -115,6 +131,17 @@ impl World {
                 self.must(checked);
             }
         }
+    }
+
+    /// A leader names a member that holds less than it acknowledged: it must be one.
+    fn regressed(&mut self, regression: Option<Regression>) {
+        let Some(Regression { peer, acknowledged, shown }) = regression else { return };
+        let node = &self.nodes[peer.0 as usize - 1];
+        assert!(
+            node.set_back,
+            "{peer} never lost anything, and is said to show {shown} after {acknowledged}"
+        );
+        self.trace.sometimes("a leader named a member that lost what it had acknowledged");
     }
 
     /// Batches first: what is committed and told to others is checked against them.
@@ -138,11 +165,15 @@ impl World {
     }
 
     fn submit(&mut self, at: usize, number: BatchNumber, batch: Batch) {
-        batch.entries.iter().for_each(|entry| self.watch.entry(entry.payload.len()));
         self.note_batch(at, &batch);
+        if let Some(tap) = &mut self.tap {
+            tap.submitted(&batch);
+        }
         let node = &mut self.nodes[at];
-        node.shadow.submit(number.0, &batch);
-        let Some(life) = &mut node.life else { return };
+        let checked = self.watch.submitted(node, number.0, &batch);
+        self.must(checked);
+        self.campaigned(at, &batch);
+        let Some(life) = &mut self.nodes[at].life else { return };
         life.writer.submit(number, batch);
         if self.setup.sabotage == Some(Sabotage::EarlyDurable) {
             let durable = Durable { through: Some(number), ..Durable::default() };
@@ -155,7 +186,7 @@ impl World {
         if state.role == RoleKind::Leader {
             self.trace.sometimes("a leader was elected");
         }
-        let checked = self.watch.changed(self.nodes[at].id(), state);
+        let checked = self.watch.changed(self.now, &self.nodes[at], state);
         self.must(checked);
     }
 
@@ -175,30 +206,56 @@ impl World {
     }
 
     fn send(&mut self, at: usize, outbound: &Outbound) {
-        let checked = Watch::sent(&mut self.nodes[at], outbound);
+        let checked = self.watch.sent(&mut self.nodes, at, outbound);
         self.must(checked);
         let Ok(Some(bytes)) = peer::encode(&outbound.message) else {
             panic!("{} cannot send {outbound:?}", self.nodes[at].id());
         };
         let to = outbound.to.0 as usize - 1;
-        for time in self.links.travel(End::Node(at), End::Node(to)) {
-            self.after(time, Event::Peer { from: at, to, bytes: bytes.clone() });
+        let late = self.tap.as_mut().map_or(Duration::ZERO, |tap| tap.sent(&outbound.message, bytes.len()));
+        for time in self.links.travel(self.now, End::Node(at), End::Node(to)) {
+            self.after(time + late, Event::Peer { from: at, to, bytes: bytes.clone() });
         }
+        self.note_links();
+    }
+
+    fn note_links(&mut self) {
+        let befell = std::mem::take(&mut self.links.befell);
+        if befell == Befell::default() {
+            return;
+        }
+        let marks = [
+            (befell.lost, "a message was lost"),
+            (befell.doubled, "a message was doubled"),
+            (befell.overtook, "a message overtook another"),
+        ];
+        marks.iter().filter(|(met, _)| *met).for_each(|(_, name)| self.trace.sometimes(name));
     }
 
     pub fn heard(&mut self, from: usize, to: usize, bytes: &Bytes) {
         let message =
             peer::decode(bytes).unwrap_or_else(|error| panic!("the simulated net harms nothing: {error}"));
+        if let (Body::HeartbeatReply { .. }, Some(life)) = (&message.body, &mut self.nodes[to].life) {
+            life.confirmed.insert(from, (message.term, self.now));
+        }
         self.push(to, Input::Peer { from: NodeId(from as u64 + 1), message });
     }
 
     pub fn asked(&mut self, connection: u64, at: usize, bytes: &Bytes) {
         let request = self.requested(bytes);
+        if matches!(request.body, Ask::Read(_) | Ask::Stale(_)) {
+            self.watch.reads.asked(self.now, connection, request.id);
+        }
         self.push(at, Input::Client { client: ClientId(connection), owner: OWNER, request });
     }
 
     fn reply(&mut self, at: usize, client: ClientId, response: Response) {
-        self.must(self.watch.answered(&self.nodes, &response));
+        let checked =
+            self.watch.answered(&self.nodes, &response).and_then(|()| self.read(at, client, &response));
+        self.must(checked);
+        if let Some(tap) = self.tap.as_mut().filter(|_| client == SCRIPT) {
+            return tap.answered(response);
+        }
         let Some(found) = self.connections.open.get(&client.0).copied() else { return };
         assert!(encode_response(&response).is_ok(), "{response:?} has no bytes");
         match self.links.carry(End::Node(at), End::Client(found.client)) {
@@ -208,6 +265,16 @@ impl World {
             }
             None => self.after(Duration::from_millis(1_500), Event::Disconnect { connection: client.0 }),
         }
+    }
+
+    /// Whoever answers a read has been confirmed since.
+    fn read(&mut self, at: usize, client: ClientId, response: &Response) -> Result<(), String> {
+        let (node, majority) = (&self.nodes[at], majority(self.nodes.len()));
+        let (Ok(Answer::Got { index, .. }), Some(life)) = (&response.body, &node.life) else { return Ok(()) };
+        let term = life.replica.soft_state().term;
+        let answering =
+            Answering { id: node.id(), term, index: *index, confirmed: &life.confirmed, majority };
+        self.watch.reads.answered(client.0, response.id, answering)
     }
 
     // ---- The log writer's thread ----
@@ -271,6 +338,7 @@ impl World {
                 }
             }
             Input::NoSpace(true) => self.trace.sometimes("a log ran out of space"),
+            Input::NoSpace(false) => self.trace.sometimes("a log found space again without a restart"),
             _ => {}
         }
     }
@@ -328,6 +396,8 @@ impl World {
                 let input = match jobs::write(&node.disk, node.dir(), CLUSTER, &image, membership) {
                     Ok(snapshot) => {
                         let checked = self.watch.snapshot(node.id(), snapshot);
+                        self.must(checked);
+                        let checked = self.watch.digest(node.id(), image.applied().index, image.digest());
                         self.must(checked);
                         Input::SnapshotWritten(Ok(snapshot))
                     }

@@ -30,6 +30,8 @@ pub struct Setup {
     pub net: Net,
     /// Each node's clock runs this many thousandths as fast as true time.
     pub clocks: Vec<u64>,
+    /// What each node's clock shows at the beginning.
+    pub offsets: Vec<Duration>,
     /// Each node's usual time of a sync.
     pub syncs: Vec<Duration>,
     /// How long faults go on.
@@ -75,6 +77,16 @@ pub struct Faults {
     pub slow_disk: bool,
     pub bad_calls: bool,
     pub full_disk: bool,
+    pub bad_link: bool,
+    pub crash_loop: bool,
+    /// Clocks leap.
+    pub leap: bool,
+    /// Disks rot, lie and put sectors elsewhere, as far as the atlas permits.
+    pub harm: bool,
+    /// Directories are rolled back, emptied, copied.
+    pub directory: bool,
+    /// At the end a minority stays as broken as it can be.
+    pub crippled: bool,
 }
 
 /// How links are when nothing is cut.
@@ -98,6 +110,8 @@ pub enum Sabotage {
     EarlyDurable,
     /// Clients take stale answers for reads.
     StaleReads,
+    /// Nobody looks: what the checks cost.
+    Blind,
 }
 
 impl Setup {
@@ -130,6 +144,7 @@ impl Setup {
         let sizes = draw_sizes(&mut dice, max_raft_state, &limits);
         let load = Load::draw(&mut dice);
         let (faults, net) = (Faults::draw(&mut dice), Net::draw(&mut dice));
+        let offsets = (0..nodes).map(|_| dice.time(millis(1), millis(86_400_000))).collect();
         let safety = millis(dice.between(2_500, 7_000));
         Self {
             seed,
@@ -142,6 +157,7 @@ impl Setup {
             faults,
             net,
             clocks,
+            offsets,
             syncs,
             safety,
             sabotage: None,
@@ -232,6 +248,12 @@ impl Faults {
             slow_disk: coin(),
             bad_calls: coin() && coin(),
             full_disk: coin() && coin(),
+            bad_link: coin(),
+            crash_loop: coin() && coin(),
+            leap: coin(),
+            harm: coin(),
+            directory: coin(),
+            crippled: coin(),
         }
     }
 
@@ -248,6 +270,12 @@ impl Faults {
             slow_disk: false,
             bad_calls: false,
             full_disk: false,
+            bad_link: false,
+            crash_loop: false,
+            leap: false,
+            harm: false,
+            directory: false,
+            crippled: false,
         }
     }
 }

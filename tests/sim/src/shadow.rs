@@ -29,6 +29,15 @@ impl Log {
         self.entries.last_key_value().map_or(self.base.index, |(last, _)| (*last).max(self.base.index))
     }
 
+    /// The term of the entry there, where it is known.
+    pub fn term_at(&self, index: Index) -> Option<Term> {
+        match self.entries.get(&index) {
+            Some((term, _)) => Some(*term),
+            None if index == self.base.index => Some(self.base.term),
+            None => None,
+        }
+    }
+
     fn follow(&mut self, batch: &Batch) {
         if let Some(hard_state) = batch.hard_state {
             self.hard_state = hard_state;
@@ -83,9 +92,29 @@ pub struct Shadow {
 }
 
 impl Shadow {
-    pub fn submit(&mut self, number: u64, batch: &Batch) {
+    /// Terms do not go back, and a vote stays for its term.
+    pub fn submit(&mut self, number: u64, batch: &Batch) -> Result<(), String> {
+        let had = self.log.hard_state;
+        if let Some(has) = batch.hard_state
+            && (has.term < had.term || has.term == had.term && had.vote.is_some() && has.vote != had.vote)
+        {
+            return Err(format!("goes from {had:?} to {has:?}"));
+        }
         self.log.follow(batch);
         self.pending.push_back((number, batch.clone()));
+        Ok(())
+    }
+
+    /// Whom this node has voted for, in any of its lives.
+    pub fn vote_in(&self, term: Term) -> Option<NodeId> {
+        self.votes.get(&term).copied()
+    }
+
+    /// The directory is an older one now, or a new one: what it promised is in the others' hands, as the atlas says.
+    pub fn set_back(&mut self, found: Log) {
+        self.votes.retain(|term, _| *term > self.durable.hard_state.term);
+        self.pending.clear();
+        (self.log, self.durable) = (found.clone(), found);
     }
 
     /// Everything up to this batch is on the disk.
@@ -123,6 +152,15 @@ impl Shadow {
     /// A new life begins with what was recovered: everything durable, and of the rest what a crash may have kept.
     pub fn reborn(&mut self, recovered: &Recovered) -> Result<(), String> {
         let found = Log::of(recovered)?;
+        self.keeps(&found)?;
+        self.voted(found.hard_state)?;
+        self.pending.clear();
+        (self.log, self.durable) = (found.clone(), found);
+        Ok(())
+    }
+
+    /// Whether everything durable is still in `found`.
+    pub fn keeps(&self, found: &Log) -> Result<(), String> {
         let (had, has) = (self.durable.hard_state, found.hard_state);
         if has.term < had.term || has.term == had.term && had.vote.is_some() && has.vote != had.vote {
             return Err(format!("recovered {has:?}, durable was {had:?}"));
@@ -141,9 +179,13 @@ impl Shadow {
                 }
             }
         }
-        self.voted(has)?;
-        self.pending.clear();
-        (self.log, self.durable) = (found.clone(), found);
+        if !reset && found.last() < self.durable.base.index {
+            return Err(format!(
+                "recovered {}, a snapshot stood for {}",
+                found.last(),
+                self.durable.base.index
+            ));
+        }
         Ok(())
     }
 }

@@ -128,6 +128,9 @@ impl World {
         }
         let begin = receiver.offset() as usize;
         let end = (begin + transfer.piece).min(transfer.raw.len());
+        if let Some(tap) = &mut self.tap {
+            tap.piece(end - begin);
+        }
         receiver.write(&transfer.raw[begin..end]).map_err(|error| self.give_up(transfer.to, &error))?;
         if end < transfer.raw.len() {
             transfer.receiving = Some((receiving, receiver));

@@ -1,16 +1,22 @@
 //! What must hold after every event, whatever happened: seen from outside of all nodes, and from their disks.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use raftmap::raft::{AppendOutcome, Body, Outbound, RoleKind, SoftState};
-use raftmap::storage::types::{Index, NodeId, SnapshotId, Term, frame_len};
+use raftmap::storage::types::{Batch, Index, NodeId, SnapshotId, Term, frame_len};
 use raftmap::wire::client::{Answer, Response};
 
+use crate::atlas::{Harm, majority};
+use crate::entries::{self, Entries};
 use crate::node::Node;
+use crate::reads::Reads;
 use crate::shadow::Mark;
 
 /// Frames that may come on top of a full log: no-ops of new leaders, one each.
 const NO_OPS: u64 = 16;
+/// Lists of messages that a replica keeps for a slow disk.
+const AFTER_SYNC_MAX: usize = 4_096;
 
 /// See the module's description. A check that fails is an error in words.
 #[derive(Debug, Default)]
@@ -18,6 +24,10 @@ pub struct Watch {
     leaders: BTreeMap<Term, NodeId>,
     /// All entries that were ever seen committed, from index 1.
     committed: Vec<Mark>,
+    /// The term in which each was.
+    committed_in: Vec<Term>,
+    entries: Entries,
+    pub reads: Reads,
     digests: BTreeMap<Index, [u8; 32]>,
     snapshots: BTreeMap<Index, SnapshotId>,
     looks: u64,
@@ -30,28 +40,57 @@ pub struct Watch {
 type Checked = Result<(), String>;
 
 impl Watch {
-    pub fn entry(&mut self, payload: usize) {
-        self.largest = self.largest.max(frame_len(payload as u64));
+    /// A node writes this.
+    pub fn submitted(&mut self, node: &mut Node, number: u64, batch: &Batch) -> Checked {
+        let id = node.id();
+        let largest = batch.entries.iter().map(|entry| frame_len(entry.payload.len() as u64)).max();
+        self.largest = self.largest.max(largest.unwrap_or(0));
+        node.shadow.submit(number, batch).map_err(|error| format!("{id} {error}"))?;
+        self.entries.written(id, &node.shadow.log, &batch.entries)
     }
 
-    /// At most one leader a term (election safety, Raft paper Figure 3).
-    pub fn changed(&mut self, id: NodeId, state: SoftState) -> Checked {
+    /// All entries that were ever seen committed: the first one has index 1.
+    pub fn committed(&self) -> &[Mark] {
+        &self.committed
+    }
+
+    /// At most one leader a term (election safety, Raft paper Figure 3), and it has everything that was committed.
+    pub fn changed(&mut self, now: Duration, node: &Node, state: SoftState) -> Checked {
+        let id = node.id();
         self.max_term = self.max_term.max(state.term);
         if state.role != RoleKind::Leader {
             return Ok(());
         }
         let first = *self.leaders.entry(state.term).or_insert(id);
         self.elections = self.leaders.len() as u64;
-        if first == id {
-            return Ok(());
+        if first != id {
+            return Err(format!("two leaders in term {}: {first} and {id}", state.term));
         }
-        Err(format!("two leaders in term {}: {first} and {id}", state.term))
+        self.reads.elected(now, state.term);
+        entries::complete(id, state.term, &node.shadow.log, &self.committed, &self.committed_in)
     }
 
-    /// Nothing leaves that is not on the sender's disk.
-    pub fn sent(node: &mut Node, outbound: &Outbound) -> Checked {
+    /// Nothing leaves that is not on the sender's disk, nor tells of a commit that was not one.
+    pub fn sent(&self, nodes: &mut [Node], at: usize, outbound: &Outbound) -> Checked {
+        acknowledges_what_the_leader_has(nodes, at, outbound)?;
+        let node = &mut nodes[at];
         let (id, term) = (node.id(), outbound.message.term);
         let named = |error| format!("{id} {error}");
+        let asks_ahead = matches!(outbound.message.body, Body::PreVote { .. } | Body::PreVoteReply { .. });
+        if term > node.shadow.durable.hard_state.term && !asks_ahead {
+            return Err(format!(
+                "{id} speaks in term {term}, its disk says {:?}",
+                node.shadow.durable.hard_state
+            ));
+        }
+        if let Body::Append { commit, .. } | Body::Heartbeat { commit, .. } = &outbound.message.body
+            && commit.0 as usize > self.committed.len()
+        {
+            return Err(format!(
+                "{id} tells of a commit at {commit}, {} are committed",
+                self.committed.len()
+            ));
+        }
         match &outbound.message.body {
             Body::Vote { .. } => node.shadow.speaks(term, id).map_err(named),
             Body::VoteReply { granted: true } => node.shadow.speaks(term, outbound.to).map_err(named),
@@ -78,8 +117,9 @@ impl Watch {
     }
 
     /// A client may be told of a write when it is committed and a majority of disks has it.
-    pub fn answered(&self, nodes: &[Node], response: &Response) -> Checked {
+    pub fn answered(&mut self, nodes: &[Node], response: &Response) -> Checked {
         let Ok(Answer::Written { index, .. }) = &response.body else { return Ok(()) };
+        self.reads.acknowledged(*index);
         match self.committed.get(index.0 as usize - 1) {
             Some(mark) => on_a_majority(nodes, *index, *mark),
             None => Err(format!("entry {index} is acknowledged and was never seen committed")),
@@ -100,25 +140,45 @@ impl Watch {
         if status.committed < life.committed {
             return Err(format!("{id} committed {} and now says {}", life.committed, status.committed));
         }
+        let (snapshot, applied) = (status.snapshot, life.replica.map().applied_index());
+        if !(snapshot <= applied && applied <= status.committed && status.committed <= status.last.index) {
+            let (committed, last) = (status.committed, status.last);
+            return Err(format!(
+                "{id}: snapshot {snapshot}, applied {applied}, committed {committed}, last {last}"
+            ));
+        }
+        let leads = status.role == RoleKind::Leader && status.committed > life.committed;
+        if leads && node.shadow.log.term_at(status.committed) != Some(status.term) {
+            // Thesis 3.6.2, Figure 8: copies of an old entry commit nothing.
+            let found = node.shadow.log.term_at(status.committed);
+            return Err(format!(
+                "{id} leads in term {} and commits {} of {found:?}",
+                status.term, status.committed
+            ));
+        }
         let mut index = life.committed.max(Index(node.shadow.log.base.index.0.min(status.committed.0)));
         while index < status.committed {
             index = index.next();
             let Some(mark) = node.shadow.log.entries.get(&index).copied() else {
                 return Err(format!("{id} calls {index} committed and does not have it"));
             };
-            self.commit(nodes, index, mark)?;
+            self.commit(nodes, index, mark, status.term)?;
         }
         self.bytes(node, status.raft_state_bytes)?;
+        held(node)?;
         Ok(status.committed)
     }
 
-    fn commit(&mut self, nodes: &[Node], index: Index, mark: Mark) -> Checked {
+    fn commit(&mut self, nodes: &[Node], index: Index, mark: Mark, term: Term) -> Checked {
         match self.committed.get(index.0 as usize - 1) {
             Some(first) if *first == mark => return Ok(()),
             Some(first) => {
                 return Err(format!("entry {index} was committed as {first:?}, and now as {mark:?}"));
             }
-            None if index.0 as usize == self.committed.len() + 1 => self.committed.push(mark),
+            None if index.0 as usize == self.committed.len() + 1 => {
+                self.committed.push(mark);
+                self.committed_in.push(term);
+            }
             None => return Err(format!("entry {index} is committed, those before it never were")),
         }
         on_a_majority(nodes, index, mark)
@@ -158,16 +218,51 @@ impl Watch {
         Err(format!("term {} after {} elections, at most {most} expected", self.max_term, self.elections))
     }
 
-    /// All that was ever committed is on a majority of disks.
+    /// All that was ever committed is on a majority of disks, those not counted whose directories do not open.
     pub fn whole(&self, nodes: &[Node]) -> Checked {
-        let mut marks = self.committed.iter().enumerate();
-        marks.try_for_each(|(at, mark)| on_a_majority(nodes, Index(at as u64 + 1), *mark))
+        self.committed.iter().enumerate().try_for_each(|(at, mark)| {
+            let index = Index(at as u64 + 1);
+            let sound = nodes.iter().filter(|node| !matches!(node.harm, Harm::Spoiled(_)));
+            let holders = sound.filter(|node| node.shadow.durable.holds(index, *mark)).count();
+            if holders >= majority(nodes.len()) {
+                return Ok(());
+            }
+            Err(format!("entry {index} {mark:?} is on {holders} sound disks at the end"))
+        })
     }
+}
+
+/// What a node holds for others is bounded.
+fn held(node: &Node) -> Checked {
+    let Some(life) = &node.life else { return Ok(()) };
+    let held = life.replica.held();
+    if held.waiting <= node.sizes.waiting && held.after_sync <= AFTER_SYNC_MAX {
+        return Ok(());
+    }
+    Err(format!("{} holds {held:?}, at most {} may wait", node.id(), node.sizes.waiting))
+}
+
+/// Of what a follower acknowledges, the last entry is the one that the leader has there.
+fn acknowledges_what_the_leader_has(nodes: &[Node], at: usize, outbound: &Outbound) -> Checked {
+    let Body::AppendReply(AppendOutcome::Accepted { matched, .. }) = &outbound.message.body else {
+        return Ok(());
+    };
+    let leader = &nodes[outbound.to.0 as usize - 1];
+    let state = leader.life.as_ref().map(|life| life.replica.soft_state());
+    let leads = |state: SoftState| state.role == RoleKind::Leader && state.term == outbound.message.term;
+    let Some(mark) = nodes[at].shadow.durable.entries.get(matched).filter(|_| state.is_some_and(leads))
+    else {
+        return Ok(());
+    };
+    if leader.shadow.log.holds(*matched, *mark) {
+        return Ok(());
+    }
+    Err(format!("{} acknowledges {matched} as {mark:?}, which is not {}'s", nodes[at].id(), leader.id()))
 }
 
 fn on_a_majority(nodes: &[Node], index: Index, mark: Mark) -> Checked {
     let holders = nodes.iter().filter(|node| node.shadow.durable.holds(index, mark)).count();
-    if holders > nodes.len() / 2 {
+    if holders >= majority(nodes.len()) {
         return Ok(());
     }
     Err(format!("entry {index} {mark:?} is on {holders} of {} disks", nodes.len()))

@@ -1,33 +1,25 @@
 //! One world: nodes, clients and the network between them, and the one queue of what happens next. Nothing runs but
 //! what the queue says; equal seeds give equal worlds.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use bytes::Bytes;
 use raftmap::clerk::machine::ServerId;
-use raftmap::raft::RoleKind;
 use raftmap::storage::model::ModelFs;
-use raftmap::storage::types::NodeId;
 use raftmap::wire::client::Response;
 
-use crate::check::history::Call;
-use crate::check::{order, witness};
 use crate::client::Client;
+use crate::damage::Directory;
 use crate::dice::Dice;
+use crate::history::Call;
 use crate::net::Links;
 use crate::node::{Connections, Node};
 use crate::setup::Setup;
+use crate::tap::Tap;
 use crate::trace::{Marks, Trace};
 use crate::transfer::Transfer;
 use crate::watch::Watch;
-
-/// How long clients go on when the faults are over.
-const AFTERMATH: Duration = Duration::from_millis(800);
-/// By then everything must have come right.
-const PATIENCE: Duration = Duration::from_secs(20);
-/// How often that is looked at.
-const LOOK: Duration = Duration::from_millis(50);
 
 /// Something that happens at its time.
 #[derive(Debug)]
@@ -63,6 +55,10 @@ pub enum Event {
     Start(usize),
     Resume(usize, u64),
     Fault,
+    /// A node in a crash loop dies again, if it is still this life.
+    Relapse(usize, u64),
+    /// Somebody works on a directory, for the nth time.
+    Directory(usize, Directory, u32),
     HealLinks,
     HealDisk(usize),
     Calm,
@@ -88,6 +84,7 @@ pub struct World {
     pub now: Duration,
     queue: BTreeMap<(Duration, u64), Event>,
     events: u64,
+    popped: u64,
     pub nodes: Vec<Node>,
     pub clients: Vec<Client>,
     pub connections: Connections,
@@ -96,6 +93,8 @@ pub struct World {
     pub transfers_begun: u64,
     pub watch: Watch,
     pub trace: Trace,
+    /// Present where a script drives the world.
+    pub tap: Option<Tap>,
     pub history: Vec<Call>,
     /// Versions that clients have heard of.
     pub versions: BTreeMap<String, u64>,
@@ -107,14 +106,23 @@ pub struct World {
     pub disks: Dice,
     pub nemesis: Dice,
     pub calm: Option<Duration>,
-    over: bool,
+    /// Those that stay broken to the end: a minority.
+    pub broken: BTreeSet<usize>,
+    /// When the latest write was acknowledged to a client.
+    pub last_write: Duration,
+    /// What may have cost an election: faults, their ends, crashes.
+    pub upsets: u64,
+    pub over: bool,
 }
 
 /// What a world came to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Report {
     pub hash: u64,
+    /// Notes in the trace.
     pub events: u64,
+    /// Events of the queue.
+    pub popped: u64,
     pub time: Duration,
     pub done: u64,
     pub marks: Marks,
@@ -130,23 +138,27 @@ impl World {
         while !world.over {
             let Some(((at, _), event)) = world.queue.pop_first() else { break };
             world.now = at;
+            world.popped += 1;
             world.handle(event);
         }
         world.judge();
         Report {
             hash: world.trace.hash(),
             events: world.trace.events,
+            popped: world.popped,
             time: world.now,
             done: world.done,
             marks: world.trace.marks.clone(),
         }
     }
 
-    fn new(setup: Setup) -> Self {
+    pub fn new(setup: Setup) -> Self {
         let seed = setup.seed;
         let nodes = (0..setup.nodes).map(|at| {
             let disk = ModelFs::new(Dice::new(seed, &format!("disk {at}")).number());
-            Node::new(setup.node(at), setup.sizes, disk, setup.clocks[at], setup.syncs[at])
+            let mut node = Node::new(setup.node(at), setup.sizes, disk, setup.clocks[at], setup.syncs[at]);
+            node.ahead = setup.offsets[at];
+            node
         });
         let client =
             |at| Client::new(setup.nodes, setup.load.window, Dice::new(seed, &format!("client {at}")));
@@ -159,6 +171,7 @@ impl World {
             transfers_begun: 0,
             watch: Watch::default(),
             trace: Trace::default(),
+            tap: None,
             history: Vec::new(),
             versions: BTreeMap::new(),
             done: 0,
@@ -167,14 +180,31 @@ impl World {
             disks: Dice::new(seed, "disks"),
             nemesis: Dice::new(seed, "nemesis"),
             calm: None,
+            broken: BTreeSet::new(),
+            last_write: Duration::ZERO,
+            upsets: 0,
             over: false,
             now: Duration::ZERO,
             queue: BTreeMap::new(),
             events: 0,
+            popped: 0,
             setup,
         };
         world.begin();
         world
+    }
+
+    /// The next event, if it is due by then.
+    pub fn step(&mut self, until: Duration) -> bool {
+        if self.queue.first_key_value().is_none_or(|((at, _), _)| *at > until) {
+            self.now = until;
+            return false;
+        }
+        if let Some(((at, _), event)) = self.queue.pop_first() {
+            self.now = at;
+            self.handle(event);
+        }
+        true
     }
 
     fn begin(&mut self) {
@@ -231,6 +261,8 @@ impl World {
             Event::Start(at) => self.start(at),
             Event::Resume(at, life) => self.resume(at, life),
             Event::Fault => self.fault(),
+            Event::Relapse(at, life) => self.relapsed(at, life),
+            Event::Directory(at, what, tries) => self.directory(at, what, tries),
             Event::HealLinks => self.links.heal(),
             Event::HealDisk(at) => self.heal_disk(at),
             Event::Calm => self.calm_down(),
@@ -253,6 +285,7 @@ impl World {
             return;
         }
         let Some(life) = &mut self.nodes[at].life else { return };
+        self.upsets += 1;
         let mut missed = life.paused.take().unwrap_or_default();
         // A socket's buffer is not endless.
         if self.nemesis.below(2) == 0 {
@@ -260,96 +293,6 @@ impl World {
         }
         self.trace.note(self.now, at, "goes on", missed.len() as u64, 0);
         missed.into_iter().for_each(|event| self.at(self.now, event));
-    }
-
-    // ---- The end ----
-
-    /// Faults are over: from here on everything must come right.
-    fn calm_down(&mut self) {
-        self.trace.note(self.now, 0, "calm", 0, 0);
-        self.calm = Some(self.now);
-        self.links.calm();
-        for at in 0..self.nodes.len() {
-            self.heal_disk(at);
-            let life = self.nodes[at].lives;
-            self.at(self.now, Event::Resume(at, life));
-            self.at(self.now, Event::Start(at));
-        }
-        self.after(AFTERMATH, Event::StopClients);
-        self.after(AFTERMATH, Event::Look);
-    }
-
-    fn look(&mut self) {
-        match self.settled() {
-            Ok(()) => self.over = true,
-            Err(why) => {
-                let since = self.now - self.calm.unwrap_or(self.now);
-                assert!(since < PATIENCE, "{since:?} after the last fault: {why}");
-                // A client that has not got through yet goes on.
-                for at in 0..self.clients.len() {
-                    if self.clients[at].is_quiet() && !self.got_through(at) {
-                        self.clients[at].stopped = false;
-                        self.issue(at);
-                        self.clients[at].stopped = true;
-                    }
-                }
-                self.after(LOOK, Event::Look);
-            }
-        }
-    }
-
-    fn got_through(&self, client: usize) -> bool {
-        self.calm.is_some_and(|calm| self.last_done[client] > calm)
-    }
-
-    /// One leader, everybody with the same state, every call at its end.
-    fn settled(&self) -> Result<(), String> {
-        for (at, client) in self.clients.iter().enumerate() {
-            if !client.is_quiet() || !self.got_through(at) {
-                return Err(format!("client {at} still waits"));
-            }
-        }
-        let mut states = Vec::new();
-        for node in &self.nodes {
-            let life = node.life.as_ref().ok_or_else(|| format!("node {} does not run", node.id()))?;
-            let raft = life.replica.raft().status();
-            states.push((node.id(), raft.term, raft.role, raft.leader, raft.committed, raft.applied));
-        }
-        let leader = states.iter().find(|state| state.2 == RoleKind::Leader);
-        let Some((leader, term, _, _, committed, _)) = leader.copied() else {
-            return Err(format!("nobody leads: {states:?}"));
-        };
-        let alike = |state: &(NodeId, _, RoleKind, Option<NodeId>, _, _)| {
-            (state.1, state.3, state.4, state.5) == (term, Some(leader), committed, committed)
-        };
-        if states.iter().all(alike) { Ok(()) } else { Err(format!("not alike: {states:?}")) }
-    }
-
-    fn judge(&mut self) {
-        let mut last = BTreeMap::new();
-        for at in 0..self.nodes.len() {
-            let node = &self.nodes[at];
-            let Some(life) = &node.life else { panic!("node {} does not run at the end", node.id()) };
-            let (applied, digest) = (life.replica.map().applied_index(), life.replica.map().digest());
-            for call in &self.history {
-                if let Some(found) = life.replica.map().get(call.key.as_bytes()) {
-                    last.insert(call.key.clone(), String::from_utf8_lossy(&found.value).into_owned());
-                }
-            }
-            let checked = self.watch.digest(node.id(), applied, digest);
-            self.must(checked);
-            // What a power cut at the very end would leave.
-            let disk = node.disk.cut(raftmap::storage::model::Cut::LoseAll);
-            let recovered = self.must(self.nodes[at].look(&disk));
-            let checked = self.nodes[at].shadow.reborn(&recovered);
-            self.must(checked);
-        }
-        self.must(self.watch.whole(&self.nodes));
-        let shortest = self.setup.timing.election_min;
-        let elections = (self.now.as_millis() / shortest.as_millis()) as u64;
-        self.must(self.watch.terms(8 + elections));
-        self.must(witness::check(&self.history));
-        self.must(order::check(&self.history, &last));
     }
 }
 

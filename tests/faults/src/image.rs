@@ -1,0 +1,133 @@
+//! The device's content after a power cut, made from its first content and the block log.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use crate::block_log::{BlockLog, SECTOR};
+use crate::error::{Result, Scenery};
+use crate::random::Random;
+
+const CHUNK: u64 = 64 * 1024;
+
+/// What a cut leaves of the writes that no flush covers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Tear {
+    /// All of them: the disk wrote in order.
+    Ordered,
+    /// All of them, and some sectors of the next write.
+    Torn,
+    /// Any of them, some in part, by sector.
+    Subset,
+}
+
+/// A power cut.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Cut {
+    /// Entries of the block log that had been written by then.
+    pub(crate) at: usize,
+    pub(crate) tear: Tear,
+    /// Draws what is kept.
+    pub(crate) seed: u64,
+}
+
+/// The device after the first `applied` writes, in memory, where it is not zeros.
+#[derive(Debug)]
+pub(crate) struct Image {
+    chunks: BTreeMap<u64, Vec<u8>>,
+    length: u64,
+    applied: usize,
+}
+
+impl Image {
+    pub(crate) fn read(path: &Path) -> Result<Self> {
+        let mut file = File::open(path).or_broken("opening the first image")?;
+        let length = file.seek(SeekFrom::End(0)).or_broken("measuring the first image")?;
+        file.rewind().or_broken("rewinding the first image")?;
+        let mut chunks = BTreeMap::new();
+        let mut buffer = vec![0; CHUNK as usize];
+        for at in 0..length.div_ceil(CHUNK) {
+            let bytes = usize::try_from(CHUNK.min(length - at * CHUNK)).unwrap_or(0);
+            let part = &mut buffer[..bytes];
+            file.read_exact(part).or_broken("reading the first image")?;
+            if part.iter().any(|byte| *byte != 0) {
+                chunks.insert(at, part.to_vec());
+            }
+        }
+        Ok(Self { chunks, length, applied: 0 })
+    }
+
+    /// Entries that a cut needs on the image before [`Image::write_cut`].
+    pub(crate) fn base(log: &BlockLog, cut: &Cut) -> usize {
+        match cut.tear {
+            Tear::Ordered | Tear::Torn => cut.at,
+            Tear::Subset => log.flushed(cut.at),
+        }
+    }
+
+    /// Applies all writes up to entry `to`. Cuts are therefore made in the order of their [`Image::base`].
+    pub(crate) fn advance(&mut self, log: &BlockLog, to: usize) -> Result<()> {
+        for entry in log.entries.iter().take(to).skip(self.applied) {
+            self.put(entry.to, &log.bytes(entry)?);
+        }
+        self.applied = self.applied.max(to);
+        Ok(())
+    }
+
+    fn put(&mut self, mut at: u64, mut bytes: &[u8]) {
+        while !bytes.is_empty() {
+            let (chunk, inside) = (at / CHUNK, (at % CHUNK) as usize);
+            let part = bytes.len().min(CHUNK as usize - inside);
+            let room = (CHUNK.min(self.length - chunk * CHUNK)) as usize;
+            let into = self.chunks.entry(chunk).or_insert_with(|| vec![0; room]);
+            into[inside..inside + part].copy_from_slice(&bytes[..part]);
+            (at, bytes) = (at + part as u64, &bytes[part..]);
+        }
+    }
+
+    /// Writes the device as `cut` left it, to a sparse file.
+    pub(crate) fn write_cut(&self, log: &BlockLog, cut: &Cut, path: &Path) -> Result<()> {
+        let file = File::create(path).or_broken("making an image")?;
+        file.set_len(self.length).or_broken("sizing an image")?;
+        for (at, bytes) in &self.chunks {
+            file.write_all_at(bytes, at * CHUNK).or_broken("writing an image")?;
+        }
+        let mut random = Random::new(cut.seed);
+        match cut.tear {
+            Tear::Ordered => Ok(()),
+            Tear::Torn => match log.entries.get(cut.at) {
+                Some(entry) => write_sectors(&file, entry.to, &log.bytes(entry)?, &mut random),
+                None => Ok(()),
+            },
+            Tear::Subset => write_subset(&file, log, cut, &mut random),
+        }
+    }
+}
+
+/// Of the writes behind the last flush: a drawn share is lost, a few are torn, the others are there.
+fn write_subset(file: &File, log: &BlockLog, cut: &Cut, random: &mut Random) -> Result<()> {
+    let lost = random.below(101);
+    for entry in log.entries.iter().take(cut.at).skip(log.flushed(cut.at)) {
+        let bytes = log.bytes(entry)?;
+        if random.below(100) < 15 {
+            write_sectors(file, entry.to, &bytes, random)?;
+        } else if random.below(100) >= lost {
+            file.write_all_at(&bytes, entry.to).or_broken("writing an image")?;
+        }
+    }
+    Ok(())
+}
+
+/// Some sectors of one write.
+fn write_sectors(file: &File, to: u64, bytes: &[u8], random: &mut Random) -> Result<()> {
+    for (nth, sector) in (0..).zip(bytes.chunks(SECTOR as usize)) {
+        if random.below(2) == 0 {
+            file.write_all_at(sector, to + nth * SECTOR).or_broken("writing an image")?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,251 @@
+//! 2C: what was promised survives crashes, of one and of all, on good networks and on bad ones. A crash is a kill, or a
+//! power cut that keeps what it likes of all that was not synced.
+
+use crate::cluster::{ELECTION, Lab, Plan, millis};
+use crate::commands::Ticket;
+use crate::seeds::each_seed;
+
+/// Steps of the long stories.
+const ITERATIONS: usize = 1_000;
+
+impl Lab {
+    /// Half a second now and then, mostly hardly anything.
+    fn run_a_little(&mut self) {
+        let most = if self.dice.below(10) == 0 { 500_000 } else { 12_000 };
+        let time = self.dice.below(most);
+        self.run(millis(time) / 1_000);
+    }
+
+    /// Gives a command to everybody who runs; the last one that took it.
+    fn start_somewhere(&mut self) -> Option<(usize, Ticket)> {
+        let members: Vec<usize> = self.all().collect();
+        members.into_iter().filter_map(|at| Some((at, self.start(at)?))).last()
+    }
+}
+
+#[test]
+fn persist1_2c() {
+    each_seed("persist1_2c", |seed| {
+        let mut lab = Plan::new(seed, 3).start();
+        lab.agree_at_last(3);
+        lab.crash_all();
+        lab.restart_all();
+        lab.agree_at_last(3);
+
+        let leader = lab.one_leader();
+        lab.crash(leader);
+        lab.restart(leader);
+        lab.agree_at_last(3);
+
+        let leader = lab.one_leader();
+        lab.crash(leader);
+        lab.agree_at_last(2);
+        lab.restart(leader);
+        let caught_up = lab.within(ELECTION * 5, |lab| lab.executed_on(4) == 3);
+        assert!(caught_up, "the fourth command is not everywhere");
+
+        let follower = lab.one_leader();
+        let follower = lab.next(follower, 1);
+        lab.crash(follower);
+        lab.agree_at_last(2);
+        lab.restart(follower);
+        lab.agree_at_last(3);
+        assert_eq!(lab.agreed_len(), 6);
+        lab.finish();
+    });
+}
+
+#[test]
+fn persist2_2c() {
+    each_seed("persist2_2c", |seed| {
+        let mut lab = Plan::new(seed, 5).start();
+        for _ in 0..5 {
+            lab.agree_at_last(5);
+            let leader = lab.one_leader();
+            let around: Vec<usize> = (0..5).map(|steps| lab.next(leader, steps)).collect();
+            around[1..=2].iter().for_each(|at| lab.crash(*at));
+            lab.agree_at_last(3);
+            [0, 3, 4].into_iter().for_each(|steps| lab.crash(around[steps]));
+
+            around[1..=2].iter().for_each(|at| lab.restart(*at));
+            lab.run(ELECTION);
+            lab.no_leader();
+            lab.restart(around[3]);
+            lab.agree_at_last(3);
+            [0, 4].into_iter().for_each(|steps| lab.restart(around[steps]));
+        }
+        lab.agree_at_last(5);
+        lab.finish();
+    });
+}
+
+#[test]
+fn persist3_2c() {
+    each_seed("persist3_2c", |seed| {
+        let mut lab = Plan::new(seed, 3).start();
+        lab.agree_at_last(3);
+        let leader = lab.one_leader();
+        let (follower, away) = (lab.next(leader, 1), lab.next(leader, 2));
+        lab.disconnect(away);
+        lab.agree_at_last(2);
+
+        lab.crash(leader);
+        lab.crash(follower);
+        lab.connect(away);
+        lab.restart(leader);
+        lab.agree_at_last(2);
+        lab.restart(follower);
+        lab.agree_at_last(3);
+        assert_eq!(lab.agreed_len(), 4);
+        lab.finish();
+    });
+}
+
+/// Entries of an earlier term that lie on a majority are not agreed on for that alone (Raft paper, Figure 8).
+#[test]
+fn figure_8_2c() {
+    each_seed("figure_8_2c", |seed| {
+        let mut lab = Plan::new(seed, 5).start();
+        lab.agree_at_last(1);
+        for _ in 0..ITERATIONS {
+            let leader = lab.start_somewhere();
+            lab.run_a_little();
+            if let Some((leader, _)) = leader {
+                lab.crash(leader);
+            }
+            let at = lab.dice.place(5);
+            if lab.running() < 3 && !lab.runs(at) {
+                lab.restart(at);
+            }
+        }
+        lab.down().into_iter().for_each(|at| lab.restart(at));
+        lab.agree_at_last(5);
+        lab.finish();
+    });
+}
+
+#[test]
+fn unreliable_agree_2c() {
+    each_seed("unreliable_agree_2c", |seed| {
+        let mut lab = Plan::new(seed, 5).unreliable().start();
+        for _ in 1..50 {
+            lab.open_session();
+            for _ in 0..4 {
+                lab.start_somewhere();
+            }
+            lab.agree_at_last(1);
+        }
+        lab.calm_network();
+        lab.agree_at_last(5);
+        // One of each round was waited for.
+        assert!(lab.agreed_len() >= 50);
+        lab.finish();
+    });
+}
+
+/// As Figure 8 with links that are cut, messages that are lost, and, later on, replies that come seconds late.
+#[test]
+fn figure_8_unreliable_2c() {
+    each_seed("figure_8_unreliable_2c", |seed| {
+        let mut lab = Plan::new(seed, 5).unreliable().start();
+        lab.agree_at_last(1);
+        for iteration in 0..ITERATIONS {
+            if iteration == 200 {
+                lab.reorder_replies();
+            }
+            let leader = lab.start_somewhere();
+            lab.run_a_little();
+            if let Some((leader, _)) = leader
+                && lab.dice.below(2) == 0
+            {
+                lab.disconnect(leader);
+            }
+            let at = lab.dice.place(5);
+            if lab.connected_len() < 3 && !lab.is_connected(at) {
+                lab.connect(at);
+            }
+        }
+        lab.connect_all();
+        lab.agree_at_last(5);
+        lab.finish();
+    });
+}
+
+/// What a client of the churn knows of one of its commands.
+struct Noted {
+    sequence: u64,
+    /// Looks that are left, at these times.
+    looks: Vec<std::time::Duration>,
+}
+
+/// Three clients put in what they like and note what they see agreed on, while members come and go.
+fn churn(seed: u64, plan: Plan) {
+    let mut lab = plan.start();
+    lab.open_session();
+    let (mut waiting, mut noted): (Vec<Noted>, Vec<u64>) = (Vec::new(), Vec::new());
+    for _ in 0..20 {
+        if lab.dice.permille(200) {
+            let at = lab.dice.place(5);
+            lab.disconnect(at);
+        }
+        if lab.dice.permille(500) {
+            let at = lab.dice.place(5);
+            if lab.runs(at) {
+                lab.connect(at);
+            } else {
+                lab.restart(at);
+            }
+        }
+        if lab.dice.permille(200) {
+            let at = lab.dice.place(5);
+            lab.crash(at);
+        }
+        let until = lab.world.now + millis(700);
+        while lab.world.now < until {
+            // Three clients, each with one command at a time.
+            while waiting.len() < 3 {
+                let sequence = lab.start_somewhere().map(|(_, ticket)| ticket.sequence);
+                let now = lab.world.now;
+                // Without a leader they look all the same, and pause by that.
+                let sequence = sequence.unwrap_or(0);
+                let looks =
+                    [10, 30, 80, 180, 380].into_iter().rev().map(|after| now + millis(after)).collect();
+                waiting.push(Noted { sequence, looks });
+            }
+            lab.run(millis(5));
+            waiting.retain_mut(|command| {
+                if command.looks.last().is_none_or(|at| *at > lab.world.now) {
+                    return !command.looks.is_empty();
+                }
+                command.looks.pop();
+                let seen = lab.executed_on(command.sequence) > 0;
+                noted.extend(seen.then_some(command.sequence));
+                !seen && !command.looks.is_empty()
+            });
+        }
+    }
+    lab.run(ELECTION);
+    lab.calm_network();
+    lab.down().into_iter().for_each(|at| lab.restart(at));
+    lab.connect_all();
+    lab.agree_at_last(5);
+    assert!(noted.len() > 50, "seed {seed}: {} commands were seen, which shows nothing", noted.len());
+    for sequence in &noted {
+        assert_eq!(
+            lab.executed_on(*sequence),
+            5,
+            "command {sequence} was seen agreed on, and is not everywhere"
+        );
+    }
+    lab.finish();
+}
+
+#[test]
+fn reliable_churn_2c() {
+    each_seed("reliable_churn_2c", |seed| churn(seed, Plan::new(seed, 5)));
+}
+
+#[test]
+fn unreliable_churn_2c() {
+    each_seed("unreliable_churn_2c", |seed| churn(seed, Plan::new(seed, 5).unreliable()));
+}

@@ -1,0 +1,215 @@
+//! The end of a world: the faults stop, a majority is healed, and everything must come right within bounded time, a
+//! minority that stays broken or not. Then what clients saw is judged, and what the disks hold.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use raftmap::raft::RoleKind;
+use raftmap::storage::model::Cut;
+use raftmap::storage::types::NodeId;
+
+use crate::atlas::{Harm, spoiled};
+use crate::damage::copied;
+use crate::history;
+use crate::net::End;
+use crate::node::Node;
+use crate::world::{Event, World};
+
+/// How long clients go on when the faults are over.
+const AFTERMATH: Duration = Duration::from_millis(800);
+/// By then everything must have come right.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// How often that is looked at.
+const LOOK: Duration = Duration::from_millis(50);
+/// Syncs of a disk that hangs take this many times as long.
+const HUNG: u32 = 1_000_000;
+
+/// How a node stays broken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fate {
+    Dead,
+    CutOff,
+    Stopped,
+    DiskHangs,
+}
+
+impl World {
+    /// Faults are over: from here on everything must come right.
+    pub fn calm_down(&mut self) {
+        self.trace.note(self.now, 0, "calm", 0, 0);
+        self.calm = Some(self.now);
+        self.links.calm();
+        if self.setup.faults.crippled {
+            self.cripple();
+        }
+        for at in 0..self.nodes.len() {
+            if !self.broken.contains(&at) {
+                self.mend(at);
+            }
+        }
+        self.after(AFTERMATH, Event::StopClients);
+        self.after(AFTERMATH, Event::Look);
+    }
+
+    /// A minority stays as it is, or becomes worse.
+    fn cripple(&mut self) {
+        self.broken = spoiled(&self.nodes).collect();
+        if !self.broken.is_empty() {
+            self.trace.sometimes("the end came with a damaged node");
+        }
+        let room = (self.nodes.len() - 1) / 2 - self.broken.len();
+        let more = self.nemesis.between(0, room as u64) as usize;
+        let sound =
+            self.nemesis.shuffled(self.nodes.len()).into_iter().filter(|at| !self.broken.contains(at));
+        for at in sound.take(more).collect::<Vec<_>>() {
+            self.broken.insert(at);
+            let fate = self.nemesis.pick(&[Fate::Dead, Fate::CutOff, Fate::Stopped, Fate::DiskHangs]);
+            self.suffer(at, fate);
+        }
+    }
+
+    fn suffer(&mut self, at: usize, fate: Fate) {
+        match fate {
+            Fate::Dead => {
+                let crash = self.draw_crash();
+                self.crash(at, crash);
+                self.trace.sometimes("the end came with a dead node");
+            }
+            Fate::CutOff => {
+                self.links.sever(End::Node(at));
+                self.trace.sometimes("the end came with a node cut off");
+            }
+            Fate::Stopped => {
+                if let Some(life) = &mut self.nodes[at].life {
+                    life.paused.get_or_insert_default();
+                    self.trace.sometimes("the end came with a stopped process");
+                }
+            }
+            Fate::DiskHangs => {
+                self.nodes[at].slowness = HUNG;
+                self.trace.sometimes("the end came with a disk that hangs");
+            }
+        }
+    }
+
+    fn mend(&mut self, at: usize) {
+        self.heal_disk(at);
+        let seed = self.disks.number();
+        let node = &mut self.nodes[at];
+        (node.locked_out, node.relapses) = (false, 0);
+        if let Harm::Spoiled(sound) = &node.harm {
+            node.disk = copied(sound, seed);
+            node.harm = Harm::None;
+        }
+        let life = node.lives;
+        self.at(self.now, Event::Resume(at, life));
+        self.at(self.now, Event::Start(at));
+    }
+
+    pub fn look(&mut self) {
+        match self.settled() {
+            Ok(()) => self.over = true,
+            Err(why) => {
+                let since = self.now - self.calm.unwrap_or(self.now);
+                assert!(since < PATIENCE, "{since:?} after the last fault: {why}");
+                // A client that has not got through yet goes on.
+                for at in 0..self.clients.len() {
+                    if self.clients[at].is_quiet() && !(self.got_through(at) && self.has_written()) {
+                        self.clients[at].stopped = false;
+                        self.issue(at);
+                        self.clients[at].stopped = true;
+                    }
+                }
+                self.after(LOOK, Event::Look);
+            }
+        }
+    }
+
+    fn got_through(&self, client: usize) -> bool {
+        self.calm.is_some_and(|calm| self.last_done[client] > calm)
+    }
+
+    fn has_written(&self) -> bool {
+        self.calm.is_some_and(|calm| self.last_write > calm)
+    }
+
+    fn healthy(&self) -> impl Iterator<Item = &Node> {
+        self.nodes.iter().enumerate().filter(|(at, _)| !self.broken.contains(at)).map(|(_, node)| node)
+    }
+
+    /// One leader, everybody healthy with the same state and nothing left in hand, every call at its end.
+    fn settled(&self) -> Result<(), String> {
+        for (at, client) in self.clients.iter().enumerate() {
+            if !client.is_quiet() || !self.got_through(at) {
+                return Err(format!("client {at} still waits"));
+            }
+        }
+        if !self.has_written() {
+            return Err("no write was acknowledged".into());
+        }
+        let mut states = Vec::new();
+        for node in self.healthy() {
+            let life = node.life.as_ref().ok_or_else(|| format!("node {} does not run", node.id()))?;
+            let held = life.replica.held();
+            if held != Default::default() || life.writer.has_orders() {
+                return Err(format!("node {} still holds {held:?}", node.id()));
+            }
+            let raft = life.replica.raft().status();
+            states.push((node.id(), raft.term, raft.role, raft.leader, raft.committed, raft.applied));
+        }
+        let leader = states.iter().find(|state| state.2 == RoleKind::Leader);
+        let Some((leader, term, _, _, committed, _)) = leader.copied() else {
+            return Err(format!("nobody leads: {states:?}"));
+        };
+        let alike = |state: &(NodeId, _, RoleKind, Option<NodeId>, _, _)| {
+            (state.1, state.3, state.4, state.5) == (term, Some(leader), committed, committed)
+        };
+        if states.iter().all(alike) { Ok(()) } else { Err(format!("not alike: {states:?}")) }
+    }
+
+    /// Looks at everything that must hold at the end, when all nodes run but those that stay broken.
+    pub fn judge(&mut self) {
+        let (mut last, mut reached) = (BTreeMap::new(), 0);
+        for at in 0..self.nodes.len() {
+            self.note_struck(at);
+            if self.broken.contains(&at) {
+                continue;
+            }
+            let node = &self.nodes[at];
+            let Some(life) = &node.life else { panic!("node {} does not run at the end", node.id()) };
+            let (applied, digest) = (life.replica.map().applied_index(), life.replica.map().digest());
+            for call in &self.history {
+                if let Some(found) = life.replica.map().get(call.key.as_bytes()) {
+                    let value = String::from_utf8_lossy(&found.value).into_owned();
+                    last.insert(call.key.clone(), (found.version, value));
+                }
+            }
+            reached = applied.0;
+            let checked = self.watch.digest(node.id(), applied, digest);
+            self.must(checked);
+            // What a power cut at the very end would leave.
+            let latent = matches!(node.harm, Harm::Latent);
+            let disk = if latent { node.disk.kill() } else { node.disk.cut(Cut::LoseAll) };
+            let recovered = self.must(self.nodes[at].look(&disk));
+            let checked = self.nodes[at].shadow.reborn(&recovered);
+            self.must(checked);
+        }
+        self.must(self.watch.whole(&self.nodes));
+        self.judge_terms();
+        let verdict = history::judge(&self.history, &last, reached);
+        self.must(if verdict.is_clean() { Ok(()) } else { Err(verdict.to_string()) });
+        self.trace.count(history::CHECKS, verdict.checks());
+        self.trace.count(history::UNKNOWN_CHECKS, verdict.unknown);
+    }
+
+    /// Terms rise by elections, and elections take time; where messages come through, they also need a reason.
+    fn judge_terms(&self) {
+        let shortest = self.setup.timing.election_min;
+        let elections = (self.now.as_millis() / shortest.as_millis()) as u64;
+        self.must(self.watch.terms(8 + elections));
+        let net = &self.setup.net;
+        if net.loss == 0 && net.late == 0 {
+            self.must(self.watch.terms(8 + 4 * self.upsets));
+        }
+    }
+}
