@@ -242,7 +242,7 @@ impl World {
 
     fn live(&mut self) {
         // In events, not by a clock: a world that hangs does so again.
-        let most = (self.setup.safety * 2 + PATIENCE).as_secs().saturating_mul(EVENTS_PER_SECOND);
+        let most = (self.setup.safety * 3 + PATIENCE).as_secs().saturating_mul(EVENTS_PER_SECOND);
         while !self.over {
             self.next();
             assert!(self.popped <= most, "hung: {most} events and no end");
@@ -418,11 +418,11 @@ impl World {
         }
     }
 
-    /// What was drawn shall have its turn, if it takes twice as long: a world in which it never struck shows nothing.
+    /// What was drawn shall have its turn, if it takes three times as long: a world in which it never struck shows nothing.
     fn waits_for_a_fault(&self) -> bool {
         let Setup { safety, less, .. } = &self.setup;
         less.until.is_none()
-            && self.now < *safety * 2
+            && self.now < *safety * 3
             && self.faults_by_kind().values().any(|count| *count == 0)
     }
 
