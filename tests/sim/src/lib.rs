@@ -12,7 +12,6 @@
 )]
 
 pub mod atlas;
-pub mod check;
 pub mod client;
 pub mod clocks;
 pub mod damage;
@@ -20,6 +19,7 @@ pub mod dice;
 pub mod end;
 pub mod entries;
 pub mod faults;
+pub mod history;
 pub mod less;
 pub mod life;
 pub mod marks;

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::Duration;
 
+use crate::history;
 use crate::marks;
 use crate::world::Report;
 
@@ -78,6 +79,11 @@ impl Tally {
         }
         if self.vacuous * 10 > self.worlds + self.vacuous {
             red.push(format!("{} of {} worlds show nothing", self.vacuous, self.worlds + self.vacuous));
+        }
+        let checks = |name| self.checked.get(name).copied().unwrap_or(0);
+        let ended = [history::ORDERED, history::WITNESSED, history::SEARCHED].map(checks).iter().sum::<u64>();
+        if checks(history::UNKNOWN) * 1_000 > ended {
+            red.push(format!("{} of {ended} checks came to no end", checks(history::UNKNOWN)));
         }
         let missed: Vec<_> = marks::ALL.iter().filter(|name| !self.marks.contains_key(**name)).collect();
         if self.worlds >= LONG && !missed.is_empty() {

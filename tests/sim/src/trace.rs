@@ -67,6 +67,11 @@ impl Trace {
         self.met += 1;
     }
 
+    /// So much of something, for the table after many seeds.
+    pub fn count(&mut self, name: &'static str, more: u64) {
+        *self.marks.entry(name).or_default() += more;
+    }
+
     /// Equal for equal histories.
     pub fn hash(&self) -> u64 {
         self.hash.0

@@ -11,12 +11,12 @@ use raftmap::clerk::machine::ServerId;
 use raftmap::storage::model::ModelFs;
 use raftmap::wire::client::Response;
 
-use crate::check::history::Call;
 use crate::client::Client;
 use crate::damage::Directory;
 use crate::dice::Dice;
 use crate::end::PATIENCE;
 use crate::faults;
+use crate::history::Call;
 use crate::nemesis::{Schedule, Struck};
 use crate::net::Links;
 use crate::node::{Connections, Node};
