@@ -202,7 +202,7 @@ impl World {
     fn judge_terms(&self) {
         let shortest = self.setup.timing.election_min;
         let elections = (self.now.as_millis() / shortest.as_millis()) as u64;
-        self.must(self.watch.terms(8 + elections));
+        self.must(self.watch.terms(8 + 2 * elections + self.upsets));
         let net = &self.setup.net;
         if net.loss == 0 && net.late == 0 {
             self.must(self.watch.terms(8 + 4 * self.upsets));

@@ -33,5 +33,7 @@ pub mod tap;
 pub mod trace;
 pub mod transfer;
 pub mod watch;
+#[cfg(test)]
+mod watch_tests;
 pub mod world;
 pub mod writer;

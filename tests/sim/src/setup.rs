@@ -30,7 +30,7 @@ pub struct Setup {
     pub net: Net,
     /// Each node's clock runs this many thousandths as fast as true time.
     pub clocks: Vec<u64>,
-    /// What each node's clock shows at the beginning.
+    /// What each node's clock shows at the beginning; 0 where there is none.
     pub offsets: Vec<Duration>,
     /// Each node's usual time of a sync.
     pub syncs: Vec<Duration>,
@@ -110,6 +110,8 @@ pub enum Sabotage {
     EarlyDurable,
     /// Clients take stale answers for reads.
     StaleReads,
+    /// Disks are harmed and set back whether the cluster can bear it or not.
+    NoAtlas,
     /// Nobody looks: what the checks cost.
     Blind,
 }

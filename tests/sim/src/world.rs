@@ -157,7 +157,7 @@ impl World {
         let nodes = (0..setup.nodes).map(|at| {
             let disk = ModelFs::new(Dice::new(seed, &format!("disk {at}")).number());
             let mut node = Node::new(setup.node(at), setup.sizes, disk, setup.clocks[at], setup.syncs[at]);
-            node.ahead = setup.offsets[at];
+            node.ahead = setup.offsets.get(at).copied().unwrap_or_default();
             node
         });
         let client =
