@@ -152,6 +152,11 @@ impl World {
         }
         let what =
             self.nemesis.pick(&[Directory::Older, Directory::Older, Directory::Emptied, Directory::Copied]);
+        self.swap(at, what);
+    }
+
+    /// As soon as the atlas permits it.
+    pub fn swap(&mut self, at: usize, what: Directory) {
         let crash = self.draw_crash();
         self.crash(at, crash);
         self.nodes[at].locked_out = true;
@@ -352,6 +357,6 @@ fn frames_of(disk: &ModelFs, index: Index, crc: u32) -> Vec<(PathBuf, usize)> {
     found
 }
 
-fn is_segment(path: &Path) -> bool {
+pub fn is_segment(path: &Path) -> bool {
     path.file_name().and_then(|name| name.to_str()).is_some_and(|name| name.starts_with("seg-"))
 }

@@ -33,7 +33,5 @@ pub mod tap;
 pub mod trace;
 pub mod transfer;
 pub mod watch;
-#[cfg(test)]
-mod watch_tests;
 pub mod world;
 pub mod writer;

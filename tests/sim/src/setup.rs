@@ -248,7 +248,7 @@ impl Faults {
             pause: coin(),
             partition: coin(),
             slow_disk: coin(),
-            bad_calls: coin() && coin(),
+            bad_calls: coin(),
             full_disk: coin() && coin(),
             bad_link: coin(),
             crash_loop: coin() && coin(),

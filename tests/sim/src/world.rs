@@ -134,7 +134,15 @@ impl World {
     /// # Panics
     /// When anything is not as it must be; the setup, the latest events and the reason are printed.
     pub fn run(setup: Setup) -> Report {
-        let mut world = Self::new(setup);
+        Self::new(setup).finish()
+    }
+
+    /// Goes on to the end.
+    ///
+    /// # Panics
+    /// As [`World::run`].
+    pub fn finish(self) -> Report {
+        let mut world = self;
         while !world.over {
             let Some(((at, _), event)) = world.queue.pop_first() else { break };
             world.now = at;

@@ -1,5 +1,6 @@
 //! Each check of the watcher, made to fail once.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use raftmap::raft::{AppendOutcome, Body, Message, Outbound, RoleKind, SoftState};
@@ -7,12 +8,13 @@ use raftmap::storage::model::ModelFs;
 use raftmap::storage::types::{Batch, Entry, HardState, Index, NodeId, Position, Term};
 use raftmap::wire::client::{Answer, Response};
 
-use crate::atlas::{Verdict, permits};
-use crate::entries::{Entries, complete};
-use crate::node::Node;
-use crate::setup::Setup;
-use crate::shadow::{Log, Mark};
-use crate::watch::Watch;
+use raftmap_sim::atlas::{Verdict, permits};
+use raftmap_sim::entries::{Entries, complete};
+use raftmap_sim::node::Node;
+use raftmap_sim::reads::{Answering, Reads};
+use raftmap_sim::setup::Setup;
+use raftmap_sim::shadow::{Log, Mark};
+use raftmap_sim::watch::Watch;
 
 fn nodes() -> Vec<Node> {
     let setup = Setup { nodes: 3, ..Setup::draw(0) };
@@ -152,6 +154,28 @@ fn the_atlas_gives_nothing_away_that_a_cluster_needs() {
     let refused = Verdict::Refused("damaged".into());
     let mut nodes = to_be_harmed([(voted, 2), (voted, 2)]);
     assert!(permits(&nodes, 0, &[], &refused));
-    nodes[1].harm = crate::atlas::Harm::Spoiled(ModelFs::new(0));
+    nodes[1].harm = raftmap_sim::atlas::Harm::Spoiled(ModelFs::new(0));
     assert!(!permits(&nodes, 0, &[], &refused), "one of three is enough");
+}
+
+/// Asked at 20 ms, when entry 5 was acknowledged; term 3 leads since 10 ms.
+fn read(term: u64, index: u64, confirmed: &[(u64, u64)]) -> Result<(), String> {
+    let (mut reads, at) = (Reads::default(), Duration::from_millis);
+    reads.elected(at(10), Term(3));
+    reads.acknowledged(Index(5));
+    reads.asked(at(20), 1, 1);
+    let confirmed = confirmed.iter().enumerate().map(|(from, (term, time))| (from, (Term(*term), at(*time))));
+    let confirmed: BTreeMap<usize, (Term, Duration)> = confirmed.collect();
+    let (term, index) = (Term(term), Index(index));
+    reads.answered(1, 1, Answering { id: NodeId(1), term, index, confirmed: &confirmed, majority: 2 })
+}
+
+#[test]
+fn a_read_without_a_round_since_it_was_asked() {
+    assert_eq!(read(3, 5, &[(3, 20)]), Ok(()));
+    assert!(read(3, 4, &[(3, 25)]).is_err(), "behind what was acknowledged");
+    assert!(read(2, 5, &[(2, 25)]).is_err(), "deposed before it was asked");
+    assert!(read(3, 5, &[(3, 19)]).is_err(), "a round from before");
+    assert!(read(3, 5, &[(2, 25)]).is_err(), "a round of another term");
+    assert!(read(3, 5, &[]).is_err(), "no round");
 }
