@@ -5,11 +5,17 @@
 //! tests of each format hold that.
 //!
 //! What is decoded came from a disk or a peer and is only a claim: the slice is measured before it is read, no length
-//! inside it is believed before that many bytes are there, and nothing may be left over. Fields that hold byte strings
-//! use `octets`, which borrows from the slice and copies once; `Vec<u8>` and `String` would ask for memory first.
+//! inside it is believed before that many bytes are there, nothing may be left over, and a value has one spelling: what
+//! the encoder would have written otherwise is refused. Fields that hold byte strings use `octets`, text uses `text`:
+//! both borrow from the slice and copy once, where `Vec<u8>` and `String` would ask for memory first. Lists, whose
+//! elements may take more memory than bytes, use `at_most`.
+
+use std::marker::PhantomData;
+use std::{fmt, io};
 
 use bincode::config;
-use serde::{Deserialize, Serialize};
+use serde::de::{Error as _, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 use thiserror::Error;
 
 /// No message is longer than this many bytes, whatever limit the caller gives: 64 MiB.
@@ -76,17 +82,45 @@ pub(crate) fn encode_into<T: Serialize>(
 }
 
 /// The value that `bytes` are, all of them, and at most `limit`.
-pub(crate) fn decode<'de, T: Deserialize<'de>>(bytes: &'de [u8], limit: usize) -> Result<T, CodecError> {
+pub(crate) fn decode<'de, T>(bytes: &'de [u8], limit: usize) -> Result<T, CodecError>
+where
+    T: Serialize + Deserialize<'de>,
+{
     let (length, limit) = (bytes.len(), limit.min(MESSAGE_MAX));
     if length > limit {
         return Err(CodecError::TooLong { length, limit });
     }
     // bincode counts memory, not bytes read (an integer of one byte counts as up to 16), and knows its bound when
     // compiled: each class allows 16 bytes of memory for every byte of the longest message in it.
-    match length {
+    let value = match length {
         0..=0xFFF => decode_within::<T, 0x1_0000>(bytes),
         0x1000..=0xF_FFFF => decode_within::<T, 0x100_0000>(bytes),
         _ => decode_within::<T, { 16 * MESSAGE_MAX }>(bytes),
+    }?;
+    check_spelling(&value, bytes)?;
+    Ok(value)
+}
+
+/// A value has one spelling. Others exist: a small number in a long varint, a set out of order or with doubles.
+fn check_spelling<T: Serialize>(value: &T, bytes: &[u8]) -> Result<(), CodecError> {
+    let same = bincode::serde::encode_into_std_write(value, &mut Expected(bytes), config::standard());
+    same.map(|_| ()).map_err(|_| CodecError::Malformed {
+        length: bytes.len(),
+        detail: "not the bytes that its value is written in".into(),
+    })
+}
+
+/// Takes these bytes and no others. Nothing is copied.
+struct Expected<'a>(&'a [u8]);
+
+impl io::Write for Expected<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0 = self.0.strip_prefix(bytes).ok_or(io::ErrorKind::InvalidData)?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 
@@ -128,6 +162,50 @@ pub(crate) mod optional_octets {
 
     pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Bytes>, D::Error> {
         Option::<&'de [u8]>::deserialize(deserializer).map(|slice| slice.map(Bytes::copy_from_slice))
+    }
+}
+
+/// For `#[serde(with = "crate::codec::text")]` on a field of `String`.
+pub(crate) mod text {
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(crate) fn serialize<S: Serializer>(text: &str, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(text)
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+        <&'de str>::deserialize(deserializer).map(str::to_owned)
+    }
+}
+
+/// For `#[serde(deserialize_with = "crate::codec::at_most::<MAX, _, _>")]` on a field of `Vec<T>`: a list of more
+/// elements is refused, and memory is taken as they come.
+pub(crate) fn at_most<'de, const MAX: usize, T, D>(deserializer: D) -> Result<Vec<T>, D::Error>
+where
+    T: Deserialize<'de>,
+    D: Deserializer<'de>,
+{
+    deserializer.deserialize_seq(Elements::<T, MAX>(PhantomData))
+}
+
+struct Elements<T, const MAX: usize>(PhantomData<T>);
+
+impl<'de, T: Deserialize<'de>, const MAX: usize> Visitor<'de> for Elements<T, MAX> {
+    type Value = Vec<T>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "a list of at most {MAX} elements")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut sequence: A) -> Result<Vec<T>, A::Error> {
+        let mut elements = Vec::new();
+        while let Some(element) = sequence.next_element()? {
+            if elements.len() == MAX {
+                return Err(A::Error::invalid_length(MAX + 1, &self));
+            }
+            elements.push(element);
+        }
+        Ok(elements)
     }
 }
 
@@ -200,6 +278,38 @@ mod tests {
             let dense = vec![0_u128; length];
             let bytes = encode(&dense, MESSAGE_MAX).unwrap();
             assert!(decode::<Vec<u128>>(&bytes, MESSAGE_MAX) == Ok(dense), "{length}");
+        }
+    }
+
+    #[test]
+    fn a_value_has_one_spelling() {
+        let bytes = encode(&letter(b"hi"), 100).unwrap();
+        // 300 in a varint of four bytes instead of two; and of eight.
+        for long in [&[252, 44, 1, 0, 0][..], &[253, 44, 1, 0, 0, 0, 0, 0, 0]] {
+            let other = [long, &bytes[3..]].concat();
+            let refused = decode::<Letter>(&other, 100).unwrap_err();
+            assert!(refused.to_string().contains("not the bytes"), "{refused}");
+        }
+        type Set = std::collections::BTreeSet<u8>;
+        assert_eq!(decode::<Set>(&[2, 7, 9], 100), Ok([7, 9].into()));
+        for other in [[2, 9, 7], [2, 7, 7]] {
+            assert!(decode::<Set>(&other, 100).is_err(), "{other:?}");
+        }
+    }
+
+    #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    struct Pages {
+        #[serde(with = "text")]
+        title: String,
+        #[serde(deserialize_with = "at_most::<3, _, _>")]
+        numbers: Vec<u16>,
+    }
+
+    #[test]
+    fn lists_have_a_bound() {
+        for (length, fits) in [(0, true), (3, true), (4, false)] {
+            let bytes = encode(&Pages { title: "x".into(), numbers: vec![7; length] }, 100).unwrap();
+            assert_eq!(decode::<Pages>(&bytes, 100).is_ok(), fits, "{length}");
         }
     }
 }

@@ -1,6 +1,4 @@
-//! The log decoder on any bytes.
+//! See `record` in `tests/fuzz`.
 #![no_main]
 
-use libfuzzer_sys::fuzz_target;
-
-fuzz_target!(|data: &[u8]| raftmap_storage::fuzz_targets::record(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| raftmap_fuzz_targets::run("record", data));

@@ -10,6 +10,7 @@ mod demo;
 mod duration;
 mod exit;
 mod log;
+mod members;
 mod output;
 mod random;
 mod serve;

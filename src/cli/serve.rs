@@ -1,16 +1,17 @@
 //! `raftmap serve`: a node in this process, until it is told to stop or must.
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use raftmap::storage::os::OsFs;
+use raftmap::storage::quota::Quota;
 use raftmap::{Fault, Node, NodeConfig, StartError};
 
 use super::calls::parse_address;
 use super::exit::{Exit, Failure, Outcome, chain};
 use super::size::{self, Bound};
-use super::{duration, output, signals};
+use super::{duration, members, output, signals};
 
 /// An orderly stop takes at most this long: SIGTERM promises two seconds.
 const STOP_MAX: Duration = Duration::from_millis(1_800);
@@ -39,7 +40,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "IP:PORT", value_parser = parse_address)]
     listen: SocketAddr,
     /// All members, this one included; none: this node alone
-    #[arg(long, value_name = "ID=IP:PORT,…", value_delimiter = ',', value_parser = parse_member)]
+    #[arg(long, value_name = "ID=IP:PORT,…", value_delimiter = ',', value_parser = members::parse)]
     peers: Vec<(u64, SocketAddr)>,
     /// Bound of the log in bytes, at which the map is snapshotted; `never` keeps the whole log
     #[arg(long, value_name = "SIZE", default_value = "64MiB", value_parser = size::parse_or_never)]
@@ -65,15 +66,12 @@ pub(crate) struct Args {
     /// A session unused for this long expires; must be equal on all members, and is fixed when the cluster is made
     #[arg(long, value_name = "DURATION", value_parser = duration::parse_positive)]
     session_ttl: Option<Duration>,
+    /// Most that the directory may take, files of others in it included; at it the node behaves as on a full disk
+    #[arg(long, value_name = "SIZE", value_parser = size::parse)]
+    disk_quota: Option<u64>,
     /// Stop when standard input ends: a parent that holds the pipe takes its nodes with it, however it goes
     #[arg(long, hide = true)]
     exit_with_stdin: bool,
-}
-
-fn parse_member(text: &str) -> Result<(u64, SocketAddr), String> {
-    let refuse = || format!("`{text}` is no member: write ID=IP:PORT, for example 1=127.0.0.1:7001");
-    let (id, address) = text.trim().split_once('=').ok_or_else(refuse)?;
-    Ok((id.parse().map_err(|_| refuse())?, address.parse().map_err(|_| refuse())?))
 }
 
 fn parse_u32_size(text: &str) -> Result<u32, String> {
@@ -84,7 +82,7 @@ fn parse_u32_size(text: &str) -> Result<u32, String> {
 impl Args {
     fn config(self) -> Result<NodeConfig, Failure> {
         let mut config = NodeConfig::new(self.id, self.dir, self.listen);
-        config.peers = members(self.peers)?;
+        config.peers = members::collect(self.peers).map_err(Failure::usage)?;
         config.max_raft_state = self.max_raft_state.0;
         config.identity = self.identity;
         config.timing.heartbeat = self.heartbeat.unwrap_or(config.timing.heartbeat);
@@ -100,24 +98,18 @@ impl Args {
     }
 }
 
-fn members(listed: Vec<(u64, SocketAddr)>) -> Result<BTreeMap<u64, SocketAddr>, Failure> {
-    let mut members = BTreeMap::new();
-    for (id, address) in listed {
-        if let Some(other) = members.insert(id, address) {
-            return Err(Failure::usage(format!("node {id} is listed twice, at {other} and at {address}")));
-        }
-    }
-    Ok(members)
-}
-
 /// Runs a node until it is asked to stop, or stops by itself.
 pub(crate) async fn run(args: Args) -> Outcome {
-    let exit_with_stdin = args.exit_with_stdin;
+    let (exit_with_stdin, disk_quota) = (args.exit_with_stdin, args.disk_quota);
     let config = args.config()?;
     let (id, listen) = (config.id, config.listen);
     // Before anything is opened, so that an early signal is not missed.
     let asked = signals::asked_to_stop().map_err(|error| Failure::not_done(chain(&error)))?;
-    let node = Node::start(config).await.map_err(refused)?;
+    let node = match disk_quota {
+        Some(bytes) => Node::start_on(Quota::new(OsFs, bytes), config).await,
+        None => Node::start(config).await,
+    };
+    let node = node.map_err(refused)?;
     output::note(&format!("raftmap: node {id} listens on {listen}"));
 
     let why = tokio::select! {

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::pairs::Pairs;
-use crate::codec::{octets, optional_octets};
+use crate::codec::{self, octets, optional_octets};
 
 /// Pairs in a page, at most, whatever was asked for.
 pub const PAGE_PAIRS: u32 = 10_000;
@@ -59,6 +59,7 @@ pub struct Pair {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Page {
     /// At most [`PAGE_PAIRS`] and about [`PAGE_BYTES`].
+    #[serde(deserialize_with = "codec::at_most::<{ PAGE_PAIRS as usize }, _, _>")]
     pub pairs: Vec<Pair>,
     /// Whether keys of the scan lie behind the last pair here.
     pub more: bool,

@@ -17,6 +17,7 @@ use crate::kv::{Limits, StateMachine};
 use crate::raft::entry::{Bootstrap, LIMITS_BYTES_MAX, VOTERS_MAX};
 use crate::raft::{Config, Raft, Restored};
 use crate::wire::hello::{Hello, PROTOCOL};
+use crate::wire::peer::ENTRIES_MAX;
 
 /// Sizes that are not settings: what suits every node in production. A simulated world draws smaller ones.
 #[derive(Clone, Copy, Debug)]
@@ -46,7 +47,7 @@ impl Sizes {
             log: Options::new(max_raft_state, payload_max),
             tail_bytes: 8 << 20,
             append_bytes: 1 << 20,
-            append_entries: 4096,
+            append_entries: ENTRIES_MAX,
             inflight_appends: 64,
             inflight_bytes: 8 << 20,
             uncommitted_bytes: 64 << 20,

@@ -284,6 +284,14 @@ mod tests {
         let mut swapped = bootstrap().encode().unwrap().to_vec();
         swapped[20] = 5; // the first id, now above the second
         assert_eq!(Bootstrap::decode(&swapped), Err(BootstrapError::VoterOrder(NodeId(2))));
+        let decoded = |at: usize, value: u8| {
+            let mut bytes = bootstrap().encode().unwrap().to_vec();
+            bytes[at] = value;
+            Bootstrap::decode(&bytes)
+        };
+        assert_eq!(decoded(0, 1), Err(BootstrapError::OtherKind));
+        assert_eq!(decoded(1, 2), Err(BootstrapError::Version(2)));
+        assert_eq!(decoded(47, 1), Err(BootstrapError::Limits((1 << 24) + 6)));
         swapped[18] = 255; // the number of voters
         assert_eq!(Bootstrap::decode(&swapped), Err(BootstrapError::Voters(255)));
     }

@@ -11,7 +11,7 @@ use raftmap_storage::types::{Index, NodeId, Term};
 
 use super::WireError;
 use super::hello::PROTOCOL;
-use crate::codec::{self, octets};
+use crate::codec::{self, octets, text};
 use crate::kv::{self, Command, Keys, Outcome, Page, Reply, Scan, SessionId, Versioned};
 
 /// Most bytes of a request: the largest key and value any limits allow, and some words.
@@ -240,6 +240,7 @@ pub enum Refusal {
     /// The key or value is over its limit.
     TooLarge {
         /// In words, with both numbers.
+        #[serde(with = "text")]
         what: String,
     },
     /// No such session (any more).
@@ -249,6 +250,7 @@ pub enum Refusal {
     /// The request contradicts the session: an acknowledged number, one beyond the window, somebody else's session.
     BadRequest {
         /// In words.
+        #[serde(with = "text")]
         what: String,
     },
     /// The request reached the log but this node cannot say whether it stays there.
@@ -263,6 +265,7 @@ pub struct NodeStatus {
     /// Which node.
     pub id: NodeId,
     /// `leader`, `follower`, `candidate` or `pre-candidate`.
+    #[serde(with = "text")]
     pub role: String,
     /// Its term.
     pub term: Term,

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use raftmap_storage::types::{ClusterId, DiskId, NodeId};
 
 use super::WireError;
-use crate::codec;
+use crate::codec::{self, text};
 
 /// The one protocol that this version speaks.
 pub const PROTOCOL: u32 = 1;
@@ -35,6 +35,7 @@ pub struct Hello {
     /// BLAKE3 of the bootstrap entry: equal on all members, or their logs differ from the first byte.
     pub bootstrap: [u8; 32],
     /// The members and limits in words, to print both sides of a mismatch.
+    #[serde(with = "text")]
     pub terms: String,
 }
 

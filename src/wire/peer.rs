@@ -16,8 +16,12 @@ use super::WireError;
 use crate::codec;
 use crate::raft::{AppendOutcome, Body, Message};
 
-/// Most bytes of a head: some 80,000 entries' headers.
+/// Most bytes of a head. That of [`ENTRIES_MAX`] entries takes less than a tenth.
 const HEAD_MAX: usize = 1 << 20;
+/// Most entries in one message: an empty one takes 3 bytes here, and some 70 in memory.
+pub const ENTRIES_MAX: usize = 4096;
+/// Most bytes of an announcement. One with as many members as a snapshot's header holds takes about half.
+const ANNOUNCEMENT_MAX: usize = 8 * 1024;
 
 #[derive(Serialize, Deserialize)]
 struct Head {
@@ -27,15 +31,42 @@ struct Head {
 
 #[derive(Serialize, Deserialize)]
 enum WireBody {
-    PreVote { last: Position },
-    PreVoteReply { granted: bool },
-    Vote { last: Position, transfer: bool },
-    VoteReply { granted: bool },
-    Append { prev: Position, commit: Index, entries: Vec<EntryHead> },
-    Accepted { matched: Index, full: bool },
-    Rejected { prev: Index, last: Index, conflict: Option<Position> },
-    Heartbeat { commit: Index, round: u64 },
-    HeartbeatReply { round: u64, stuck: bool },
+    PreVote {
+        last: Position,
+    },
+    PreVoteReply {
+        granted: bool,
+    },
+    Vote {
+        last: Position,
+        transfer: bool,
+    },
+    VoteReply {
+        granted: bool,
+    },
+    Append {
+        prev: Position,
+        commit: Index,
+        #[serde(deserialize_with = "codec::at_most::<ENTRIES_MAX, _, _>")]
+        entries: Vec<EntryHead>,
+    },
+    Accepted {
+        matched: Index,
+        full: bool,
+    },
+    Rejected {
+        prev: Index,
+        last: Index,
+        conflict: Option<Position>,
+    },
+    Heartbeat {
+        commit: Index,
+        round: u64,
+    },
+    HeartbeatReply {
+        round: u64,
+        stuck: bool,
+    },
     TimeoutNow,
 }
 
@@ -60,12 +91,12 @@ pub struct Announcement {
 impl Announcement {
     /// Its bytes.
     pub fn encode(&self) -> Result<Bytes, WireError> {
-        super::encode("snapshot announcement", self, HEAD_MAX)
+        super::encode("snapshot announcement", self, ANNOUNCEMENT_MAX)
     }
 
     /// Reads one back.
     pub fn decode(bytes: &[u8]) -> Result<Self, WireError> {
-        codec::decode(bytes, HEAD_MAX)
+        codec::decode(bytes, ANNOUNCEMENT_MAX)
             .map_err(|_| WireError::Malformed { what: "snapshot announcement", length: bytes.len() })
     }
 }

@@ -49,7 +49,7 @@ fn read<F: Fs>(fs: &F, path: &Path) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::ModelFs;
+    use crate::model::{Effect, ModelFs};
     use crate::os::OsFs;
 
     #[test]
@@ -59,6 +59,17 @@ mod tests {
         assert_eq!(count(&fs, dir).unwrap(), 1);
         fs.set_quota(Some(fs.used()));
         assert_eq!((count(&fs, dir).unwrap(), count(&fs, dir).unwrap()), (2, 2));
+    }
+
+    #[test]
+    fn a_count_that_may_not_be_durable_is_an_error() {
+        let (fs, dir) = (ModelFs::new(1), Path::new("/d"));
+        fs.create_dir_all(dir).unwrap();
+        for call in 0..6 {
+            let fs = fs.kill();
+            fs.fail_nth(call, Effect::Eio);
+            assert!(count(&fs, dir).is_err() || call == 0, "call {call}");
+        }
     }
 
     #[test]

@@ -115,3 +115,78 @@ pub fn read_exact_at(file: &impl File, mut buf: &mut [u8], mut offset: u64) -> i
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use super::*;
+
+    /// A file that is interrupted at every other call and then does one byte.
+    #[derive(Default)]
+    struct Restless {
+        calls: AtomicU32,
+        bytes: Mutex<Vec<u8>>,
+        full: bool,
+    }
+
+    impl Restless {
+        fn turn(&self) -> io::Result<()> {
+            if self.calls.fetch_add(1, Ordering::Relaxed) % 2 == 0 {
+                Err(io::ErrorKind::Interrupted.into())
+            } else {
+                Ok(())
+            }
+        }
+    }
+
+    impl File for Restless {
+        fn len(&self) -> io::Result<u64> {
+            Ok(self.bytes.lock().unwrap().len() as u64)
+        }
+
+        fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
+            self.turn()?;
+            let bytes = self.bytes.lock().unwrap();
+            let Some(byte) = bytes.get(offset as usize) else { return Ok(0) };
+            buf[0] = *byte;
+            Ok(1)
+        }
+
+        fn write_at(&self, buf: &[u8], offset: u64) -> io::Result<usize> {
+            self.turn()?;
+            if self.full {
+                return Ok(0);
+            }
+            assert_eq!(self.bytes.lock().unwrap().len() as u64, offset);
+            self.bytes.lock().unwrap().push(buf[0]);
+            Ok(1)
+        }
+
+        fn sync_data(&self) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn map(&self) -> io::Result<Bytes> {
+            Ok(Bytes::from(self.bytes.lock().unwrap().clone()))
+        }
+    }
+
+    #[test]
+    fn an_interrupted_or_short_call_goes_on_where_it_was() {
+        let file = Restless::default();
+        write_all_at(&file, b"whole", 0).unwrap();
+        let mut read = [0; 5];
+        read_exact_at(&file, &mut read, 0).unwrap();
+        assert_eq!(&read, b"whole");
+        assert_eq!(file.calls.into_inner(), 20);
+    }
+
+    #[test]
+    fn no_progress_is_an_error_and_never_a_gap() {
+        let file = Restless { full: true, ..Restless::default() };
+        assert_eq!(write_all_at(&file, b"x", 0).unwrap_err().kind(), io::ErrorKind::WriteZero);
+        assert_eq!(read_exact_at(&file, &mut [0], 0).unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
+    }
+}

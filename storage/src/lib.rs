@@ -44,6 +44,7 @@ pub mod model;
 mod node_file;
 mod options;
 pub mod os;
+pub mod quota;
 mod record;
 mod recover;
 mod sealed;

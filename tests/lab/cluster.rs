@@ -35,6 +35,8 @@ pub(crate) struct Lab {
     pub(crate) session: Option<SessionId>,
     pub(crate) sequence: u64,
     pub(crate) requests: u64,
+    /// The numbers of commands that append to the common key, by their requests.
+    pub(crate) asked: BTreeMap<u64, u64>,
 }
 
 /// A cluster before it begins.
@@ -82,6 +84,7 @@ impl Plan {
     /// With as many clerks.
     pub(crate) fn clerks(mut self, clerks: usize) -> Self {
         self.setup.load.clients = clerks;
+        self.setup.load.window = 1_024;
         self
     }
 
@@ -98,7 +101,7 @@ impl Plan {
         world.clients.iter_mut().for_each(|client| client.stopped = true);
         let connected = vec![true; nodes];
         let dice = Dice::new(seed, "script");
-        Lab { world, connected, dice, session: None, sequence: 0, requests: 0 }
+        Lab { world, connected, dice, session: None, sequence: 0, requests: 0, asked: BTreeMap::new() }
     }
 }
 
@@ -248,11 +251,11 @@ impl Lab {
         self.all().for_each(|at| self.restart(at));
     }
 
-    /// Told to stop, as by SIGTERM: whoever waits is answered. Then it is gone.
-    pub(crate) fn stop(&mut self, at: usize) {
-        self.world.push(at, Input::Stop);
+    /// All are told to stop, as by SIGTERM: whoever waits is answered. Then they are gone.
+    pub(crate) fn stop_all(&mut self) {
+        self.all().for_each(|at| self.world.push(at, Input::Stop));
         self.run(millis(1));
-        self.crash(at);
+        self.crash_all();
     }
 
     // ---- What they say ----

@@ -56,8 +56,10 @@ impl Lab {
     pub(crate) fn put_in(&mut self, at: usize, sequence: u64, command: Command) -> Ticket {
         let session = self.session.expect("open_session came first");
         let acked_below = (sequence + 1).saturating_sub(WINDOW).max(1);
-        let body = Ask::Write { session, sequence, acked_below, command };
-        Ticket { request: self.ask(at, body), sequence }
+        let is_token = command.key() == KEY;
+        let request = self.ask(at, Ask::Write { session, sequence, acked_below, command });
+        self.asked.extend(is_token.then_some((request, sequence)));
+        Ticket { request, sequence }
     }
 
     /// As [`Lab::put_in`]; `None` where the member did not take it.
@@ -206,13 +208,16 @@ impl Lab {
         let once: BTreeSet<&str> = tokens.iter().copied().collect();
         assert_eq!(once.len(), tokens.len(), "a command was executed twice: {longest}");
         let tap = self.world.tap.as_ref().expect("a lab has one");
-        let done = tap.answers.values().filter_map(|response| match &response.body {
-            Ok(Answer::Written { reply: Reply::Append { length, .. }, .. }) => Some(*length),
-            _ => None,
-        });
-        for length in done {
-            let there = longest.get(..length as usize).is_some_and(|front| front.ends_with(';'));
-            assert!(there, "a command was said to make {length} bytes of {longest}");
+        let done =
+            self.asked.iter().filter_map(|(request, sequence)| match &tap.answers.get(request)?.body {
+                Ok(Answer::Written { reply: Reply::Append { length, .. }, .. }) => Some((*sequence, *length)),
+                _ => None,
+            });
+        for (sequence, length) in done {
+            let front = longest.get(..length as usize);
+            let there = front.and_then(|front| front.strip_suffix(&format!("{sequence};")));
+            let there = there.is_some_and(|before| before.is_empty() || before.ends_with(';'));
+            assert!(there, "command {sequence} was said to make {length} bytes of {longest}");
         }
     }
 }

@@ -31,13 +31,14 @@
 )]
 
 mod agreement;
+mod clerks;
 mod cluster;
 mod commands;
 mod compaction;
 mod election;
 mod persistence;
-//mod rsm;
-//mod scripted;
+mod rsm;
+mod scripted;
 mod seeds;
 mod service;
 mod workload;

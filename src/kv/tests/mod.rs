@@ -6,6 +6,7 @@ mod content;
 mod expiry;
 mod formats;
 mod model;
+mod naive;
 mod scans;
 mod sessions;
 

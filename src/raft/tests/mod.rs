@@ -4,6 +4,7 @@
 mod cluster;
 mod dice;
 mod files;
+mod limits;
 mod noise;
 mod random;
 mod script;

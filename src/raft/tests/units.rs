@@ -9,6 +9,7 @@ use raftmap_storage::types::{
 use super::cluster::config;
 use crate::raft::config::{ConfigError, Restored};
 use crate::raft::disk::Disk;
+use crate::raft::entry::VOTERS_MAX;
 use crate::raft::log::Log;
 use crate::raft::progress::{Progress, Refusal, Sending};
 use crate::raft::reads::Reads;
@@ -34,7 +35,7 @@ impl OlderEntries for Store {
     }
 }
 
-struct NoStore;
+pub(super) struct NoStore;
 
 impl OlderEntries for NoStore {
     fn read(&self, _: Index, _: Index, _: usize) -> Result<Vec<Entry>, ReadError> {
@@ -302,7 +303,7 @@ fn config_is_checked_at_the_door() {
     );
 }
 
-fn restored(terms: &[u64], term: u64) -> Restored {
+pub(super) fn restored(terms: &[u64], term: u64) -> Restored {
     let log = terms.iter().map(|term| EntryMeta { term: Term(*term), payload_len: 10 }).collect();
     let tail = terms.iter().zip(1..).map(|(term, index)| filled(index, *term, 10)).collect();
     Restored {
@@ -335,6 +336,12 @@ fn what_the_disk_gave_back_is_checked() {
     let mut long = restored(&[1, 1], 1);
     long.log.pop();
     assert_eq!(refused(long), (1, "more whole entries than live ones"));
+    let mut moved = restored(&[1, 1], 1);
+    moved.tail[0] = filled(7, 1, 10);
+    assert_eq!(refused(moved), (1, "the whole entry differs from its record"));
+    let mut crowd = restored(&[1], 1);
+    crowd.membership.voters = (1..=VOTERS_MAX as u64 + 1).map(NodeId).collect();
+    assert!(matches!(start(crowd), Err(ConfigError::TooManyVoters { count: 65 })));
     let mut stranger = restored(&[1], 1);
     stranger.membership.voters = [NodeId(2)].into();
     assert!(matches!(start(stranger), Err(ConfigError::NotAVoter { .. })));
@@ -358,12 +365,12 @@ fn a_failed_read_loses_nothing() {
     assert!(!raft.has_ready());
 }
 
-fn follower_of_two(terms: &[u64], tail_bytes: usize) -> Raft {
+pub(super) fn follower_of_two(terms: &[u64], tail_bytes: usize) -> Raft {
     let restored = restored(terms, *terms.last().unwrap());
     Raft::new(Config { tail_bytes, ..config(NodeId(1)) }, restored).unwrap()
 }
 
-fn from_leader(raft: &mut Raft, term: u64, body: Body) {
+pub(super) fn from_leader(raft: &mut Raft, term: u64, body: Body) {
     raft.step(NodeId(2), Message { term: Term(term), body });
     raft.check_invariants();
 }

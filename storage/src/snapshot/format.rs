@@ -217,3 +217,60 @@ fn u32_at(bytes: &[u8], at: usize) -> Result<u32, Fault> {
 fn u64_at(bytes: &[u8], at: usize) -> Result<u64, Fault> {
     array(bytes, at).map(u64::from_le_bytes)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn header() -> Vec<u8> {
+        let voters = [NodeId(1), NodeId(2), NodeId(3)].into();
+        encode_header(&Header {
+            position: Position::new(7, 2),
+            cluster: ClusterId([1; 16]),
+            membership: Membership { voters },
+        })
+    }
+
+    /// Sealed anew, so that only what is said is wrong.
+    fn resealed(mut bytes: Vec<u8>, at: usize, value: &[u8]) -> Vec<u8> {
+        bytes[at..at + value.len()].copy_from_slice(value);
+        bytes.truncate(bytes.len() - CRC);
+        seal(bytes)
+    }
+
+    #[test]
+    fn a_sealed_header_has_only_values_that_are_written() {
+        let sound = header();
+        assert_eq!(decode_header(&sound).unwrap().membership.voters.len(), 3);
+        let of = |at: usize, value: &[u8]| decode_header(&resealed(header(), at, value)).unwrap_err();
+        let damaged = |at: usize, value: &[u8], words: &str| match of(at, value) {
+            Fault::Damaged(what) => assert!(what.contains(words), "{what}"),
+            Fault::Unsupported(what) => panic!("{what}"),
+        };
+        let unsupported = |at: usize, value: &[u8]| assert!(matches!(of(at, value), Fault::Unsupported(_)));
+        damaged(0, b"OTHERSNP", "magic");
+        damaged(12, &(sound.len() as u32 + 8).to_le_bytes(), "checksum");
+        damaged(12, &(HEADER_MAX as u32 + 1).to_le_bytes(), "out of bounds");
+        damaged(12, &(HEADER_MIN as u32 - 1).to_le_bytes(), "out of bounds");
+        unsupported(8, &2u32.to_le_bytes());
+        unsupported(48, &1u64.to_le_bytes());
+        unsupported(60, &1u32.to_le_bytes());
+        damaged(56, &2u32.to_le_bytes(), "does not fit its voters");
+        damaged(64, &0u64.to_le_bytes(), "out of order");
+        damaged(64, &2u64.to_le_bytes(), "out of order");
+        damaged(72, &4u64.to_le_bytes(), "out of order");
+        damaged(sound.len() - TAIL, &1u32.to_le_bytes(), "out of order");
+        assert!(matches!(decode_header(&sound[..sound.len() - 1]), Err(Fault::Damaged(_))));
+    }
+
+    #[test]
+    fn a_sealed_trailer_has_only_values_that_are_written() {
+        let trailer = Trailer { content: 5, length: 150, digest: [3; 32] };
+        let sound = encode_trailer(&trailer);
+        assert_eq!(decode_trailer(&sound), Ok(trailer));
+        assert!(decode_trailer(&resealed(sound.clone(), 56, &[1])).is_err());
+        assert!(decode_trailer(&resealed(sound.clone(), 0, b"X")).is_err());
+        assert!(decode_trailer(&seal(sound.clone())).is_err(), "longer than a trailer");
+        assert!(decode_trailer(&sound[..TRAILER - 1]).is_err());
+    }
+}

@@ -2,6 +2,7 @@
 
 mod counting;
 mod damage;
+mod forged;
 mod recovery;
 mod threads;
 mod writing;

@@ -473,3 +473,52 @@ fn the_largest_entry_fits_into_the_smallest_segment() {
         assert_eq!(open_model(&fs.kill()).unwrap().all(), entries(1..=12, 1, len));
     }
 }
+
+/// Whoever waits for space tries again as soon as old segments were unlinked.
+#[test]
+fn a_purge_makes_room_to_try_again() {
+    let fs = ModelFs::new(1);
+    let mut log = open_model(&fs).unwrap();
+    log.hard_state(1, None);
+    log.settle();
+    log.chores();
+    fs.set_quota(Some(fs.used() + 500));
+    for _ in 0..200 {
+        if log.sync().unwrap().sealed.is_some() {
+            break;
+        }
+        log.entries(1, 1, 60);
+    }
+    log.chores();
+    assert!(log.wal.no_space(), "the last spare is in use");
+    let before = segments(&fs).len();
+    let last = log.last.index.0;
+    fs.set_quota(Some(fs.used() + 1_000));
+    log.snapshot(last, 1, false);
+    let _ = log.sync().unwrap();
+    log.wal.idle().unwrap();
+    log.chores();
+    assert!(!log.wal.no_space() && !segments(&fs).contains(&1), "{before}, now {:?}", segments(&fs));
+}
+
+#[test]
+fn a_file_to_be_removed_may_be_gone_and_may_not_refuse() {
+    for (effect, fails) in [(None, false), (Some(Effect::Eio), true)] {
+        let fs = ModelFs::new(1);
+        let mut log = open_model(&fs).unwrap();
+        log.hard_state(1, None);
+        log.entries(120, 1, 60);
+        log.settle();
+        log.snapshot(100, 1, false);
+        let _ = log.sync().unwrap();
+        // What can be removed comes before what can be made.
+        let chore = log.wal.next_chore().unwrap();
+        match effect {
+            // Removed by somebody else already.
+            None => fs.delete(&segment(1)),
+            Some(effect) => fs.fail(Fault { on: Some(Op::Remove), after: 0, effect, lasting: false }),
+        }
+        assert_eq!(chore.run().is_err(), fails, "{effect:?}");
+        assert_eq!(segments(&fs).contains(&2), fails, "{effect:?}");
+    }
+}

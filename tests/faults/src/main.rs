@@ -11,10 +11,13 @@ mod ledger;
 mod liar;
 mod load;
 mod power_cut;
+mod process;
 mod random;
 mod restart;
+mod sweep;
 mod tools;
 mod witness;
+mod work;
 
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};
@@ -35,6 +38,8 @@ enum Script {
         /// What `power-cut` kept
         dir: PathBuf,
     },
+    /// Kill and fail at the n-th system call, for every n
+    Sweep(sweep::Asked),
 }
 
 /// Set in the process that has mounts of its own.
@@ -59,6 +64,7 @@ fn run(script: &Script) -> Result<()> {
     match script {
         Script::PowerCut(asked) => power_cut::run(asked),
         Script::Replay { dir } => power_cut::replay(dir),
+        Script::Sweep(asked) => sweep::run(asked),
     }
 }
 

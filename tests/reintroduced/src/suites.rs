@@ -6,18 +6,41 @@ use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
-/// Binaries by the names that bugs.tsv uses: package, cargo's words for the target, and what says how many seeds.
-const BINARIES: &[(&str, &str, &[&str], &str)] = &[
-    ("lib", "raftmap", &["--lib"], "RAFTMAP_WORLDS"),
-    ("sim", "raftmap", &["--test", "sim"], "SIM_SEEDS"),
-    ("lab", "raftmap", &["--test", "lab"], "LAB_SEEDS"),
-    ("bounds", "raftmap", &["--test", "bounds"], ""),
-    ("embedded", "raftmap", &["--test", "embedded"], ""),
-    ("faults", "raftmap", &["--test", "faults"], ""),
-    ("storage", "raftmap-storage", &["--lib"], ""),
-    ("crash", "raftmap-storage", &["--test", "crash"], ""),
-    ("wire", "raftmap-net", &["--test", "wire"], ""),
+/// A test binary.
+struct Binary {
+    /// What bugs.tsv calls it.
+    name: &'static str,
+    package: &'static str,
+    /// The test target; none: the library's unit tests.
+    test: Option<&'static str>,
+    /// The variable that says how many seeds; empty where it takes none.
+    seeds: &'static str,
+}
+
+const fn binary(
+    name: &'static str,
+    package: &'static str,
+    test: Option<&'static str>,
+    seeds: &'static str,
+) -> Binary {
+    Binary { name, package, test, seeds }
+}
+
+const BINARIES: &[Binary] = &[
+    binary("lib", "raftmap", None, "RAFTMAP_WORLDS"),
+    binary("sim", "raftmap", Some("sim"), "SIM_SEEDS"),
+    binary("lab", "raftmap", Some("lab"), "LAB_SEEDS"),
+    binary("bounds", "raftmap", Some("bounds"), ""),
+    binary("embedded", "raftmap", Some("embedded"), ""),
+    binary("faults", "raftmap", Some("faults"), ""),
+    binary("storage", "raftmap-storage", None, ""),
+    binary("crash", "raftmap-storage", Some("crash"), ""),
+    binary("wire", "raftmap-net", Some("wire"), ""),
 ];
+
+fn find(name: &str) -> Result<&'static Binary, String> {
+    BINARIES.iter().find(|binary| binary.name == name).ok_or_else(|| format!("there is no suite {name:?}"))
+}
 
 /// Some tests of a binary.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -32,8 +55,7 @@ impl Suite {
     /// `binary` or `binary:filter`; `-` for the suite's own number of seeds.
     pub(crate) fn parse(name: &str, seeds: &str) -> Result<Self, String> {
         let (binary, filter) = name.split_once(':').unwrap_or((name, ""));
-        let known = BINARIES.iter().find(|(known, ..)| *known == binary);
-        let (binary, ..) = known.ok_or_else(|| format!("there is no suite {binary:?}"))?;
+        let binary = find(binary)?.name;
         let seeds = match seeds {
             "-" => None,
             seeds => Some(seeds.parse().map_err(|_| format!("{seeds:?} is no number of seeds"))?),
@@ -60,8 +82,7 @@ pub(crate) fn largest(suites: &[&Suite]) -> Vec<Suite> {
 
 /// The suites, built with the switches in.
 pub(crate) struct Suites {
-    /// By binary: the executable, and the folder it runs in.
-    built: BTreeMap<&'static str, (PathBuf, PathBuf)>,
+    built: Built,
     /// Where runs leave what they printed.
     pub(crate) logs: PathBuf,
 }
@@ -71,12 +92,9 @@ impl Suites {
         let target =
             std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), |dir| root.join(dir));
         let target = target.join("reintroduced");
-        let mut built = BTreeMap::new();
-        for (name, package, words, _) in BINARIES {
-            if wanted.iter().any(|suite| suite.binary == *name) {
-                built.insert(*name, build(root, &target, package, words)?);
-            }
-        }
+        let binaries =
+            BINARIES.iter().filter(|binary| wanted.iter().any(|suite| suite.binary == binary.name));
+        let built = build(root, &target, &binaries.collect::<Vec<_>>())?;
         let logs = target.join("logs");
         std::fs::create_dir_all(&logs).map_err(|error| format!("cannot make {}: {error}", logs.display()))?;
         Ok(Self { built, logs })
@@ -88,7 +106,7 @@ impl Suites {
             self.built.get(suite.binary).ok_or_else(|| format!("{} was not built", suite.binary))?;
         let mut command = Command::new(executable);
         command.current_dir(folder).arg(&suite.filter).env_remove("SIM_SEED").env_remove("RAFTMAP_SEED");
-        let variable = BINARIES.iter().find(|(name, ..)| *name == suite.binary).map_or("", |found| found.3);
+        let variable = find(suite.binary)?.seeds;
         if let (Some(seeds), false) = (suite.seeds, variable.is_empty()) {
             command.env(variable, seeds.to_string());
         }
@@ -96,15 +114,29 @@ impl Suites {
     }
 }
 
-/// Builds one test binary and says where it is, and where it runs.
-fn build(root: &Path, target: &Path, package: &str, words: &[&str]) -> Result<(PathBuf, PathBuf), String> {
-    let output = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+/// By a binary's name: the executable, and the folder it runs in.
+type Built = BTreeMap<&'static str, (PathBuf, PathBuf)>;
+
+/// Builds them in one go, and says of each where it is and where it runs.
+fn build(root: &Path, target: &Path, binaries: &[&'static Binary]) -> Result<Built, String> {
+    let mut words = vec!["test", "--no-run", "--message-format=json-render-diagnostics"];
+    for binary in binaries {
+        words.extend(["-p", binary.package]);
+        words.extend(binary.test.map_or(vec!["--lib"], |test| vec!["--test", test]));
+    }
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    // What cargo told this process of its own package would make some build scripts run anew.
+    for (name, _) in std::env::vars_os() {
+        if ["CARGO_PKG_", "CARGO_MANIFEST_"].iter().any(|own| name.to_string_lossy().starts_with(own)) {
+            cargo.env_remove(name);
+        }
+    }
+    let output = cargo
         .current_dir(root)
-        .args(["test", "--no-run", "--message-format=json-render-diagnostics", "-p", package])
         .args(words)
         .env("RUSTFLAGS", "--cfg raftmap_bugs")
         .env("CARGO_TARGET_DIR", target)
-        // Worlds run five times as fast; the debug assertions, without which there are no switches, stay.
+        // Worlds run several times as fast; the debug assertions, without which there are no switches, stay.
         .env("CARGO_PROFILE_DEV_OPT_LEVEL", "1")
         .env("CARGO_PROFILE_DEV_DEBUG", "line-tables-only")
         .env("CARGO_INCREMENTAL", "0")
@@ -112,14 +144,25 @@ fn build(root: &Path, target: &Path, package: &str, words: &[&str]) -> Result<(P
         .output()
         .map_err(|error| format!("cannot run cargo: {error}"))?;
     if !output.status.success() {
-        return Err(format!("{package} {} does not build", words.join(" ")));
+        return Err("the suites do not build".into());
     }
     let messages = String::from_utf8_lossy(&output.stdout);
-    let artifacts = messages.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-    let tests = artifacts.filter(|message| message["profile"]["test"] == true);
-    let found = tests.filter_map(|message| {
-        let manifest = Path::new(message["manifest_path"].as_str()?).parent()?.to_path_buf();
-        Some((PathBuf::from(message["executable"].as_str()?), manifest))
-    });
-    found.last().ok_or_else(|| format!("cargo names no executable of {package} {}", words.join(" ")))
+    let artifacts: Vec<Value> = messages.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+    let built = |binary: &&'static Binary| {
+        let found = artifacts.iter().find_map(|artifact| executable(artifact, binary));
+        found.map(|found| (binary.name, found)).ok_or_else(|| format!("cargo built no {}", binary.name))
+    };
+    binaries.iter().map(built).collect()
+}
+
+/// Where this artifact is and runs, if it is the binary.
+fn executable(artifact: &Value, binary: &Binary) -> Option<(PathBuf, PathBuf)> {
+    let target = &artifact["target"];
+    let kind = if binary.test.is_some() { "test" } else { "lib" };
+    let name = binary.test.map_or_else(|| binary.package.replace('-', "_"), str::to_owned);
+    if artifact["profile"]["test"] != true || target["kind"][0] != kind || target["name"] != name.as_str() {
+        return None;
+    }
+    let folder = Path::new(artifact["manifest_path"].as_str()?).parent()?.to_path_buf();
+    Some((PathBuf::from(artifact["executable"].as_str()?), folder))
 }

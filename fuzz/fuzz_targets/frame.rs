@@ -1,0 +1,4 @@
+//! See `frame` in `tests/fuzz`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| raftmap_fuzz_targets::run("frame", data));

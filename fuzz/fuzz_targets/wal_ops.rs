@@ -1,0 +1,4 @@
+//! See `wal_ops` in `tests/fuzz`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| raftmap_fuzz_targets::run("wal_ops", data));
