@@ -134,14 +134,14 @@ impl World {
     /// # Panics
     /// When anything is not as it must be; the setup, the latest events and the reason are printed.
     pub fn run(setup: Setup) -> Report {
-        Self::new(setup).finish()
+        Self::new(setup).to_the_end()
     }
 
     /// Goes on to the end.
     ///
     /// # Panics
     /// As [`World::run`].
-    pub fn finish(self) -> Report {
+    pub fn to_the_end(self) -> Report {
         let mut world = self;
         while !world.over {
             let Some(((at, _), event)) = world.queue.pop_first() else { break };
