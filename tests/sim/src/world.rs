@@ -289,7 +289,7 @@ impl World {
     }
 
     fn resume(&mut self, at: usize, number: u64) {
-        if self.nodes[at].lives != number {
+        if self.nodes[at].lives != number || self.broken.contains(&at) {
             return;
         }
         let Some(life) = &mut self.nodes[at].life else { return };
