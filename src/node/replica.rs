@@ -522,7 +522,7 @@ impl Replica {
     /// What it keeps for others: nothing of it lasts.
     pub fn held(&self) -> Held {
         let after_sync = self.after_sync.len();
-        Held { waiting: self.waiting.len(), after_sync, arrived: self.arrived.len() }
+        Held { waiting: self.waiting.count(), after_sync, arrived: self.arrived.len() }
     }
 
     /// The latest member that showed less than it had acknowledged to this leader, and how many there were.

@@ -56,11 +56,11 @@ impl Waiting {
 
     /// Whether one more would be too many.
     pub fn is_full(&self) -> bool {
-        self.len() >= self.max
+        self.count() >= self.max
     }
 
     /// How many wait.
-    pub fn len(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.writes.len() + self.reads
     }
 

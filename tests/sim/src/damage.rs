@@ -6,11 +6,13 @@ use std::time::Duration;
 
 use raftmap::node::open;
 use raftmap::storage::model::{Effect, Fault, ModelFs, Op};
+use raftmap::storage::types::{Index, Position};
 
 use crate::atlas::{Harm, Verdict, permits, verdict};
 use crate::dice::Dice;
 use crate::life::Crash;
 use crate::node::CLUSTER;
+use crate::setup::Sabotage;
 use crate::world::{Event, World};
 
 /// What somebody does with a stopped node's directory.
@@ -30,6 +32,11 @@ pub enum Directory {
 const PATIENCE: u32 = 20;
 
 impl World {
+    fn permits(&self, at: usize, found: &Verdict) -> bool {
+        let no_atlas = self.setup.sabotage == Some(Sabotage::NoAtlas);
+        no_atlas || permits(&self.nodes, at, self.watch.committed(), found)
+    }
+
     // ---- Harm that shows when the cache is gone ----
 
     /// A running node's disk turns bits over, lies about a sync, or puts a sector elsewhere.
@@ -68,7 +75,7 @@ impl World {
     pub fn fall(&mut self, at: usize, disk: ModelFs, whole: ModelFs, crash: Crash) {
         if matches!(self.nodes[at].harm, Harm::Latent) && crash != Crash::Kill {
             let found = verdict(&self.nodes[at], &disk);
-            if !permits(&self.nodes, at, self.watch.committed(), &found) {
+            if !self.permits(at, &found) {
                 self.trace.sometimes("the atlas kept a disk from harm");
                 self.nodes[at].disk = whole;
                 return;
@@ -108,7 +115,7 @@ impl World {
         let disk = self.nodes[at].disk.kill();
         if let Some(what) = spoil(&disk, &mut self.nemesis) {
             let found = verdict(&self.nodes[at], &disk);
-            if permits(&self.nodes, at, self.watch.committed(), &found) {
+            if self.permits(at, &found) {
                 self.trace.sometimes(what);
                 if matches!(found, Verdict::Whole) {
                     self.trace.sometimes("damage did not matter");
@@ -145,6 +152,11 @@ impl World {
         }
         let what =
             self.nemesis.pick(&[Directory::Older, Directory::Older, Directory::Emptied, Directory::Copied]);
+        self.swap(at, what);
+    }
+
+    /// As soon as the atlas permits it.
+    pub fn swap(&mut self, at: usize, what: Directory) {
         let crash = self.draw_crash();
         self.crash(at, crash);
         self.nodes[at].locked_out = true;
@@ -178,7 +190,7 @@ impl World {
             (Directory::Copied, _) => copied(&node.disk, seed),
         };
         let found = verdict(node, &disk);
-        if matches!(found, Verdict::Refused(_)) || !permits(&self.nodes, at, self.watch.committed(), &found) {
+        if matches!(found, Verdict::Refused(_)) || !self.permits(at, &found) {
             return false;
         }
         self.nodes[at].backups.clear();
@@ -192,6 +204,38 @@ impl World {
         let sound = disk.kill();
         self.settle(at, disk, sound, found, Harm::None);
         true
+    }
+
+    /// All nodes stop, and each copy of one acknowledged record is damaged, with others behind it. From here on nobody
+    /// mends anything. The record's place; `None` where no record is in every log.
+    pub fn damage_everywhere(&mut self) -> Option<Position> {
+        (0..self.nodes.len()).for_each(|at| self.crash(at, Crash::Kill));
+        self.calm = Some(self.now);
+        let base = self.nodes.iter().map(|node| node.shadow.durable.base.index.0).max()?;
+        let behind = self.nodes.iter().map(|node| node.shadow.durable.last().0).min()?;
+        let end = behind.min(self.watch.committed().len() as u64);
+        if end < base + 6 {
+            return None;
+        }
+        let index = Index(self.nemesis.between(base + 1, end - 4));
+        let (term, crc) = self.watch.committed()[index.0 as usize - 1];
+        for at in 0..self.nodes.len() {
+            let node = &mut self.nodes[at];
+            for (path, offset) in frames_of(&node.disk, index, crc) {
+                assert!(node.disk.flip(&path, offset + 41, 3));
+            }
+            let Verdict::Refused(words) = verdict(node, &node.disk) else {
+                panic!("node {} opens, and its entry {index} is damaged", at + 1);
+            };
+            let record = Position { index, term };
+            assert!(
+                words.contains(&format!("entry {record}")),
+                "entry {record} is damaged, not named in: {words}"
+            );
+            node.harm = Harm::Spoiled(node.disk.kill());
+            self.at(self.now, Event::Start(at));
+        }
+        Some(Position { index, term })
     }
 
     /// Somebody starts a second process on a running node's directory, and another node on a copy of it.
@@ -298,6 +342,21 @@ fn file_kind(disk: &ModelFs, path: &Path) -> &'static str {
     if later { "bits rotted in a sealed segment" } else { "bits rotted in the last segment" }
 }
 
-fn is_segment(path: &Path) -> bool {
+/// Where the frames of this entry stand.
+fn frames_of(disk: &ModelFs, index: Index, crc: u32) -> Vec<(PathBuf, usize)> {
+    let mut found = Vec::new();
+    for (path, bytes) in files(disk).into_iter().filter(|(path, _)| is_segment(path)) {
+        for offset in (4_096..bytes.len().saturating_sub(40)).step_by(8) {
+            let header = &bytes[offset..offset + 40];
+            if header[0] == 4 && header[8..16] == index.0.to_le_bytes() && header[32..36] == crc.to_le_bytes()
+            {
+                found.push((path.clone(), offset));
+            }
+        }
+    }
+    found
+}
+
+pub fn is_segment(path: &Path) -> bool {
     path.file_name().and_then(|name| name.to_str()).is_some_and(|name| name.starts_with("seg-"))
 }

@@ -33,6 +33,10 @@ enum Fate {
     DiskHangs,
 }
 
+fn leads(node: &Node) -> bool {
+    node.life.as_ref().is_some_and(|life| life.replica.soft_state().role == RoleKind::Leader)
+}
+
 impl World {
     /// Faults are over: from here on everything must come right.
     pub fn calm_down(&mut self) {
@@ -112,9 +116,11 @@ impl World {
             Err(why) => {
                 let since = self.now - self.calm.unwrap_or(self.now);
                 assert!(since < PATIENCE, "{since:?} after the last fault: {why}");
-                // A client that has not got through yet goes on.
+                // A client that has not got through yet goes on, and all of them while somebody broken leads: a disk that
+                // hangs is noticed by the next write.
+                let led = self.healthy().any(leads);
                 for at in 0..self.clients.len() {
-                    if self.clients[at].is_quiet() && !(self.got_through(at) && self.has_written()) {
+                    if self.clients[at].is_quiet() && !(self.got_through(at) && self.has_written() && led) {
                         self.clients[at].stopped = false;
                         self.issue(at);
                         self.clients[at].stopped = true;
@@ -211,7 +217,7 @@ impl World {
     fn judge_terms(&self) {
         let shortest = self.setup.timing.election_min;
         let elections = (self.now.as_millis() / shortest.as_millis()) as u64;
-        self.must(self.watch.terms(8 + elections));
+        self.must(self.watch.terms(8 + 2 * elections + self.upsets));
         let net = &self.setup.net;
         if net.loss == 0 && net.late == 0 {
             self.must(self.watch.terms(8 + 4 * self.upsets));

@@ -248,6 +248,9 @@ impl World {
     }
 
     pub fn heal_disk(&mut self, at: usize) {
+        if self.broken.contains(&at) {
+            return;
+        }
         let node = &mut self.nodes[at];
         (node.slowness, node.doomed) = (1, false);
         node.disk.set_quota(None);

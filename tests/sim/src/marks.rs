@@ -71,6 +71,7 @@ pub const ALL: &[&str] = &[
     "one direction of a link was slow",
     "one node saw both parts of a cut network",
     "one node was cut off",
+    "segments were purged",
     "the atlas kept a disk from harm",
     "the end came with a damaged node",
     "the end came with a dead node",

@@ -7,17 +7,20 @@ use raftmap::Fault;
 use raftmap::node::jobs;
 use raftmap::node::replica::{ClientId, Durable, Input, Job};
 use raftmap::raft::{BatchNumber, Body, Outbound, Regression, RoleKind, SoftState};
+use raftmap::storage::model::Cut;
 use raftmap::storage::snapshot::SnapshotError;
 use raftmap::storage::types::{Batch, NodeId};
 use raftmap::wire::client::{Answer, Ask, Response, encode_response};
 use raftmap::wire::peer;
 
-use crate::atlas::majority;
+use crate::atlas::{Harm, majority};
 use crate::client::OWNER;
+use crate::damage::is_segment;
 use crate::net::{Befell, End};
 use crate::node::{CLUSTER, Effect, Tray};
 use crate::reads::Answering;
 use crate::setup::Sabotage;
+use crate::shadow::Log;
 use crate::tap::SCRIPT;
 use crate::world::{Event, Inner, World};
 use crate::writer::Next;
@@ -178,7 +181,7 @@ impl World {
         let early = match self.setup.sabotage {
             Some(Sabotage::EarlyDurable) => true,
             Some(Sabotage::EarlyLeader) => leads && batch.hard_state.is_none(),
-            Some(Sabotage::StaleReads) | None => false,
+            Some(Sabotage::StaleReads | Sabotage::NoAtlas) | None => false,
         };
         life.writer.submit(number, batch);
         if early {
@@ -354,10 +357,30 @@ impl World {
     }
 
     fn chore(&mut self, at: usize) {
+        let before = self.segments(at);
         if let Some(life) = &mut self.nodes[at].life {
             life.writer.run_chore();
+            if self.segments(at) < before {
+                self.purged(at);
+            }
             self.writer_turn(at);
         }
+    }
+
+    fn segments(&self, at: usize) -> usize {
+        self.nodes[at].disk.files().iter().filter(|path| is_segment(path)).count()
+    }
+
+    /// Segments went: the log must still begin somewhere if the power goes now.
+    fn purged(&mut self, at: usize) {
+        self.trace.sometimes("segments were purged");
+        let node = &self.nodes[at];
+        if matches!(node.harm, Harm::Latent) || node.excused {
+            return;
+        }
+        let left = node.look(&node.disk.cut(Cut::LoseAll)).and_then(|recovered| Log::of(&recovered));
+        let kept = left.and_then(|left| node.shadow.keeps(&left));
+        self.must(kept.map_err(|error| format!("{} after a purge: {error}", node.id())));
     }
 
     fn quiet(&mut self, at: usize, turns: u64) {

@@ -32,7 +32,7 @@ pub struct Setup {
     pub net: Net,
     /// Each node's clock runs this many thousandths as fast as true time.
     pub clocks: Vec<u64>,
-    /// What each node's clock shows at the beginning.
+    /// What each node's clock shows at the beginning; 0 where there is none.
     pub offsets: Vec<Duration>,
     /// Each node's usual time of a sync.
     pub syncs: Vec<Duration>,
@@ -116,10 +116,12 @@ pub enum Sabotage {
     EarlyLeader,
     /// Clients take stale answers for reads.
     StaleReads,
+    /// Disks are harmed and set back whether the cluster can bear it or not.
+    NoAtlas,
 }
 
 impl Sabotage {
-    pub const ALL: [Self; 3] = [Self::EarlyDurable, Self::EarlyLeader, Self::StaleReads];
+    pub const ALL: [Self; 4] = [Self::EarlyDurable, Self::EarlyLeader, Self::StaleReads, Self::NoAtlas];
 }
 
 impl Setup {
@@ -260,7 +262,7 @@ impl Faults {
             pause: coin(),
             partition: coin(),
             slow_disk: coin(),
-            bad_calls: coin() && coin(),
+            bad_calls: coin(),
             full_disk: coin() && coin(),
             bad_link: coin(),
             crash_loop: coin() && coin(),

@@ -216,10 +216,7 @@ impl World {
     /// # Panics
     /// When anything is not as it must be; the setup, the latest events and the reason are printed.
     pub fn run(setup: Setup) -> Report {
-        Self::attempt(setup).unwrap_or_else(|failure| {
-            eprintln!("{}", failure.story);
-            panic!("{}", failure.what)
-        })
+        Self::new(setup).to_the_end()
     }
 
     /// As [`World::run`], and a failure is a result.
@@ -227,16 +224,30 @@ impl World {
     /// # Errors
     /// When anything is not as it must be.
     pub fn attempt(setup: Setup) -> Result<Report, Failure> {
-        let mut world = Self::new(setup);
+        Self::new(setup).lived()
+    }
+
+    /// Goes on to the end.
+    ///
+    /// # Panics
+    /// As [`World::run`].
+    pub fn to_the_end(self) -> Report {
+        self.lived().unwrap_or_else(|failure| {
+            eprintln!("{}", failure.story);
+            panic!("{}", failure.what)
+        })
+    }
+
+    fn lived(mut self) -> Result<Report, Failure> {
         let lived = catch_unwind(AssertUnwindSafe(|| {
-            world.live();
-            world.judge();
+            self.live();
+            self.judge();
         }));
-        lived.map(|()| world.report()).map_err(|payload| Failure {
+        lived.map(|()| self.report()).map_err(|payload| Failure {
             what: words_of(&*payload),
-            story: world.story(),
-            at: world.now,
-            struck: world.plan.struck.clone(),
+            story: self.story(),
+            at: self.now,
+            struck: self.plan.struck.clone(),
         })
     }
 
@@ -316,7 +327,7 @@ impl World {
         let nodes = (0..setup.nodes).map(|at| {
             let disk = ModelFs::new(Dice::new(seed, &format!("disk {at}")).number());
             let mut node = Node::new(setup.node(at), setup.sizes, disk, setup.clocks[at], setup.syncs[at]);
-            node.ahead = setup.offsets[at];
+            node.ahead = setup.offsets.get(at).copied().unwrap_or_default();
             node
         });
         let client =
@@ -436,7 +447,7 @@ impl World {
     }
 
     fn resume(&mut self, at: usize, number: u64) {
-        if self.nodes[at].lives != number {
+        if self.nodes[at].lives != number || self.broken.contains(&at) {
             return;
         }
         let Some(life) = &mut self.nodes[at].life else { return };

@@ -1,0 +1,181 @@
+//! Each check of the watcher, made to fail once.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use raftmap::raft::{AppendOutcome, Body, Message, Outbound, RoleKind, SoftState};
+use raftmap::storage::model::ModelFs;
+use raftmap::storage::types::{Batch, Entry, HardState, Index, NodeId, Position, Term};
+use raftmap::wire::client::{Answer, Response};
+
+use raftmap_sim::atlas::{Verdict, permits};
+use raftmap_sim::entries::{Entries, complete};
+use raftmap_sim::node::Node;
+use raftmap_sim::reads::{Answering, Reads};
+use raftmap_sim::setup::Setup;
+use raftmap_sim::shadow::{Log, Mark};
+use raftmap_sim::watch::Watch;
+
+fn nodes() -> Vec<Node> {
+    let setup = Setup { nodes: 3, ..Setup::draw(0) };
+    let node = |at| Node::new(setup.node(at), setup.sizes, ModelFs::new(0), 1_000, Duration::from_millis(1));
+    (0..3).map(node).collect()
+}
+
+fn entry(index: u64, term: u64, text: &'static str) -> Entry {
+    Entry::new(Position::new(index, term), text.into())
+}
+
+fn mark(index: u64, term: u64, text: &'static str) -> Mark {
+    (Term(term), entry(index, term, text).payload_crc)
+}
+
+fn state(term: u64, vote: Option<u64>) -> HardState {
+    HardState { term: Term(term), vote: vote.map(NodeId) }
+}
+
+/// The node writes this, and its disk takes it.
+fn write(node: &mut Node, hard_state: HardState, entries: Vec<Entry>) {
+    let batch = Batch { hard_state: Some(hard_state), entries, ..Batch::default() };
+    assert_eq!(node.shadow.submit(1, &batch), Ok(()));
+    assert_eq!(node.shadow.synced(1), Ok(()));
+}
+
+fn says(to: u64, term: u64, body: Body) -> Outbound {
+    Outbound { to: NodeId(to), message: Message { term: Term(term), body } }
+}
+
+#[test]
+fn two_leaders_in_a_term() {
+    let (nodes, mut watch) = (nodes(), Watch::default());
+    let leads = |node: &Node| SoftState { term: Term(2), leader: Some(node.id()), role: RoleKind::Leader };
+    assert_eq!(watch.changed(Duration::ZERO, &nodes[0], leads(&nodes[0])), Ok(()));
+    assert_eq!(watch.changed(Duration::ZERO, &nodes[0], leads(&nodes[0])), Ok(()));
+    assert!(watch.changed(Duration::ZERO, &nodes[1], leads(&nodes[1])).is_err());
+}
+
+#[test]
+fn logs_that_do_not_match() {
+    let (mut entries, log) = (Entries::default(), Log::default());
+    let behind = |index: u64, term: u64| Log { base: Position::new(index, term), ..Log::default() };
+    let id = NodeId(1);
+    assert_eq!(entries.written(id, &log, &[entry(1, 1, "a")]), Ok(()));
+    assert_eq!(entries.written(id, &log, &[entry(1, 1, "a"), entry(1, 2, "b")]), Ok(()));
+    assert!(entries.written(id, &log, &[entry(1, 1, "b")]).is_err(), "other bytes");
+    assert_eq!(entries.written(id, &behind(1, 1), &[entry(2, 2, "c")]), Ok(()));
+    assert!(entries.written(id, &behind(1, 2), &[entry(2, 2, "c")]).is_err(), "behind another entry");
+}
+
+#[test]
+fn a_leader_without_what_was_committed() {
+    let mut node = nodes().remove(0);
+    write(&mut node, state(1, None), vec![entry(1, 1, "a")]);
+    let committed = [mark(1, 1, "a"), mark(2, 1, "b")];
+    let check = |term, upto: usize| {
+        complete(NodeId(1), Term(term), &node.shadow.log, &committed[..upto], &[Term(1), Term(3)][..upto])
+    };
+    assert_eq!(check(3, 1), Ok(()));
+    assert_eq!(check(3, 2), Ok(()), "committed in its own term or later: not its business");
+    assert!(check(4, 2).is_err());
+}
+
+#[test]
+fn terms_and_votes_that_change() {
+    let mut node = nodes().remove(0);
+    write(&mut node, state(3, Some(2)), vec![]);
+    for wrong in [state(2, None), state(3, Some(1)), state(3, None)] {
+        let batch = Batch { hard_state: Some(wrong), ..Batch::default() };
+        assert!(node.shadow.submit(2, &batch).is_err(), "{wrong:?}");
+    }
+    assert!(node.shadow.speaks(Term(3), NodeId(1)).is_err(), "over all lives");
+}
+
+#[test]
+fn what_is_said_before_it_is_durable() {
+    let (mut nodes, watch) = (nodes(), Watch::default());
+    write(&mut nodes[0], state(3, Some(1)), vec![entry(1, 1, "a")]);
+    let mut sent = |body, term| watch.sent(&mut nodes, 0, &says(2, term, body));
+    let accepted =
+        |matched| Body::AppendReply(AppendOutcome::Accepted { matched: Index(matched), full: false });
+    assert_eq!(sent(accepted(1), 3), Ok(()));
+    assert!(sent(accepted(2), 3).is_err(), "an entry");
+    assert!(sent(accepted(1), 4).is_err(), "a term");
+    let last = Position::new(1, 1);
+    assert_eq!(sent(Body::Vote { last, transfer: false }, 3), Ok(()));
+    assert!(sent(Body::Vote { last, transfer: false }, 4).is_err(), "a vote for itself");
+    assert!(sent(Body::VoteReply { granted: true }, 3).is_err(), "a second vote");
+    assert_eq!(sent(Body::PreVote { last }, 4), Ok(()), "which promises nothing");
+    assert!(sent(Body::HeartbeatReply { round: 1, stuck: false }, 4).is_err(), "that it follows in a term");
+    assert!(sent(Body::Heartbeat { commit: Index(1), round: 1 }, 3).is_err(), "a commit that was not one");
+}
+
+#[test]
+fn an_answer_before_a_majority_has_it() {
+    let (nodes, mut watch) = (nodes(), Watch::default());
+    let reply = raftmap::kv::Reply::Delete { existed: true };
+    let response = Response { id: 1, body: Ok(Answer::Written { index: Index(1), reply }) };
+    assert!(watch.answered(&nodes, &response).is_err());
+}
+
+#[test]
+fn states_and_terms_that_should_not_be() {
+    let mut watch = Watch::default();
+    assert_eq!(watch.digest(NodeId(1), Index(5), [1; 32]), Ok(()));
+    assert_eq!(watch.digest(NodeId(2), Index(5), [1; 32]), Ok(()));
+    assert!(watch.digest(NodeId(3), Index(5), [2; 32]).is_err());
+    watch.max_term = Term(9);
+    assert!(watch.terms(8).is_err() && watch.terms(9).is_ok());
+}
+
+/// Node 1 holds entries 1 and 2 and voted for itself in term 3.
+fn to_be_harmed(others: [(HardState, usize); 2]) -> Vec<Node> {
+    let mut nodes = nodes();
+    let all = || vec![entry(1, 1, "a"), entry(2, 3, "b")];
+    write(&mut nodes[0], state(3, Some(1)), all());
+    for (node, (hard_state, count)) in nodes[1..].iter_mut().zip(others) {
+        write(node, hard_state, all().into_iter().take(count).collect());
+    }
+    nodes
+}
+
+fn may_be_emptied(others: [(HardState, usize); 2]) -> bool {
+    let committed = [mark(1, 1, "a"), mark(2, 3, "b")];
+    permits(&to_be_harmed(others), 0, &committed, &Verdict::Less(Log::default()))
+}
+
+#[test]
+fn the_atlas_gives_nothing_away_that_a_cluster_needs() {
+    let voted = state(3, Some(1));
+    assert!(may_be_emptied([(voted, 2), (voted, 2)]));
+    assert!(!may_be_emptied([(voted, 2), (voted, 1)]), "an entry would have one copy left");
+    assert!(!may_be_emptied([(voted, 2), (state(2, None), 2)]), "a leader of term 2 could find a majority");
+    assert!(!may_be_emptied([(voted, 2), (state(3, None), 2)]), "another could be elected in term 3");
+    assert!(may_be_emptied([(state(4, None), 2), (state(4, None), 2)]), "nobody asks about term 3 any more");
+    let refused = Verdict::Refused("damaged".into());
+    let mut nodes = to_be_harmed([(voted, 2), (voted, 2)]);
+    assert!(permits(&nodes, 0, &[], &refused));
+    nodes[1].harm = raftmap_sim::atlas::Harm::Spoiled(ModelFs::new(0));
+    assert!(!permits(&nodes, 0, &[], &refused), "one of three is enough");
+}
+
+/// Asked at 20 ms, when entry 5 was acknowledged; term 3 leads since 10 ms.
+fn read(term: u64, index: u64, confirmed: &[(u64, u64)]) -> Result<(), String> {
+    let (mut reads, at) = (Reads::default(), Duration::from_millis);
+    reads.elected(at(10), Term(3));
+    reads.acknowledged(Index(5));
+    reads.asked(at(20), 1, 1);
+    let confirmed = confirmed.iter().enumerate().map(|(from, (term, time))| (from, (Term(*term), at(*time))));
+    let confirmed: BTreeMap<usize, (Term, Duration)> = confirmed.collect();
+    let (term, index) = (Term(term), Index(index));
+    reads.answered(1, 1, Answering { id: NodeId(1), term, index, confirmed: &confirmed, majority: 2 })
+}
+
+#[test]
+fn a_read_without_a_round_since_it_was_asked() {
+    assert_eq!(read(3, 5, &[(3, 20)]), Ok(()));
+    assert!(read(3, 4, &[(3, 25)]).is_err(), "behind what was acknowledged");
+    assert!(read(2, 5, &[(2, 25)]).is_err(), "deposed before it was asked");
+    assert!(read(3, 5, &[(3, 19)]).is_err(), "a round from before");
+    assert!(read(3, 5, &[(2, 25)]).is_err(), "a round of another term");
+    assert!(read(3, 5, &[]).is_err(), "no round");
+}
