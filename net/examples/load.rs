@@ -62,7 +62,7 @@ impl PeerHandler for Node {
         Ok(())
     }
 
-    fn event(&self, event: Event) {
+    fn event(&self, event: Event) -> Result<(), String> {
         match event {
             Event::Connected { .. } => self.connected.store(true, Ordering::SeqCst),
             Event::Disconnected { .. } => self.connected.store(false, Ordering::SeqCst),
@@ -71,6 +71,7 @@ impl PeerHandler for Node {
                 let _ = self.acks.lock().unwrap().send(Instant::now());
             }
         }
+        Ok(())
     }
 
     fn snapshot(&self, _: SnapshotOffer) -> Result<SnapshotAccept, String> {

@@ -182,7 +182,7 @@ async fn read(shared: &Shared, frames: &mut FrameReader, session: &mut dyn Clien
 
 fn end(counters: &Counters, connection: &Connection, error: &StreamError) {
     match error {
-        StreamError::Frame(fault) => {
+        fault @ (StreamError::Frame(_) | StreamError::Content(_)) => {
             if counters.malformed.add_one_worth_a_line() {
                 tracing::warn!(addr = %connection.remote_address(), %fault, "malformed frame from client");
             }

@@ -48,6 +48,9 @@ pub(crate) fn reason(error: &ConnectionError) -> String {
 pub(crate) enum StreamError {
     #[error(transparent)]
     Frame(#[from] FrameError),
+    /// A sound frame whose content was refused by whom it was for.
+    #[error("{0}")]
+    Content(String),
     #[error("stream ended")]
     Ended,
     #[error("reading failed: {0}")]

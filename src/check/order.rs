@@ -184,8 +184,9 @@ impl<'a> Log<'a> {
         findings: &mut Findings,
     ) {
         let name = &self.lane.name;
-        // What the last get misses has been counted as lost, token by token.
-        if place < least && *read != *self.last {
+        // What is wrong with the last get has been counted, token by token.
+        let is_last = *read == *self.last;
+        if place < least && !is_last {
             findings.note(Kind::StaleRead, || {
                 format!("{place} tokens of {name}, {least} were known before, by {read}")
             });
@@ -198,6 +199,7 @@ impl<'a> Log<'a> {
         // A log that was read up to an acknowledged token has the version that the acknowledgement named.
         let append = place.checked_sub(1).and_then(|before| self.order.get(before as usize));
         if let Some(Reply::Stored { version: named }) = append.and_then(|(append, _)| append.reply())
+            && !is_last
             && named != version
             && named != 0
             && version != 0

@@ -51,18 +51,19 @@ impl<F: Fs> PeerHandler for Ears<F> {
         self.hello.check(&theirs, NodeId(peer))
     }
 
-    fn event(&self, event: Event) {
+    fn event(&self, event: Event) -> Result<(), String> {
         match event {
             Event::Connected { peer, hello } => {
                 let boot = Hello::decode(&hello).map_or(0, |hello| hello.boot);
                 tracing::info!(peer, boot, "connected");
             }
             Event::Disconnected { peer } => tracing::info!(peer, "disconnected"),
-            Event::Frame { peer, kind: KIND_RAFT, payload, .. } => self.message(peer, &payload),
+            Event::Frame { peer, kind: KIND_RAFT, payload, .. } => return self.message(peer, &payload),
             Event::Frame { peer, kind, .. } => {
                 tracing::warn!(peer, kind, "a message of an unknown kind was ignored: the sender is newer");
             }
         }
+        Ok(())
     }
 
     fn snapshot(&self, offer: SnapshotOffer) -> Result<SnapshotAccept, String> {
@@ -96,20 +97,16 @@ impl<F: Fs> PeerHandler for Ears<F> {
 }
 
 impl<F: Fs> Ears<F> {
-    fn message(&self, peer: u64, payload: &Bytes) {
-        match peer::decode(payload) {
-            Ok(message) => {
-                let lane = match message.body {
-                    Body::Append { .. } => Lane::Peer(payload.len()),
-                    _ => Lane::Urgent(payload.len()),
-                };
-                let input = Input::Peer { from: NodeId(peer), message };
-                if self.inbox.push(lane, input).is_err() {
-                    tracing::debug!(peer, "the inbox is full: a message was dropped");
-                }
-            }
-            Err(error) => tracing::warn!(peer, %error, "a message was dropped"),
+    fn message(&self, peer: u64, payload: &Bytes) -> Result<(), String> {
+        let message = peer::decode(payload).map_err(|error| error.to_string())?;
+        let lane = match message.body {
+            Body::Append { .. } => Lane::Peer(payload.len()),
+            _ => Lane::Urgent(payload.len()),
+        };
+        if self.inbox.push(lane, Input::Peer { from: NodeId(peer), message }).is_err() {
+            tracing::debug!(peer, "the inbox is full: a message was dropped");
         }
+        Ok(())
     }
 }
 

@@ -145,6 +145,13 @@ impl Node {
         }
     }
 
+    /// What its transport has counted; `None` once it has stopped.
+    #[doc(hidden)]
+    pub fn net_stats(&self) -> Option<raftmap_net::Stats> {
+        let peers = self.running.peers.lock().unwrap_or_else(PoisonError::into_inner);
+        peers.as_ref().map(|peers| peers.stats())
+    }
+
     /// This node's applied index and the BLAKE3 of its map and sessions there: equal on all nodes that have applied
     /// the same entries.
     ///

@@ -5,13 +5,14 @@ use raftmap_storage::types::{Entry, Index, NodeId, Position, Term};
 
 use super::core::Core;
 use super::entry::{self, Kind, VOTERS_MAX};
-use super::message::{AppendOutcome, Body, INDEX_MAX, Message, TERM_MAX};
+use super::message::{AppendOutcome, Body, INDEX_MAX, Message, TERM_JUMP_MAX, TERM_MAX};
 
 /// Whether `message` from `from` is worth a look.
 pub(super) fn is_plausible(core: &Core, from: NodeId, message: &Message) -> bool {
     let term = message.term;
+    let highest = TERM_MAX.0.min(core.term().0.saturating_add(TERM_JUMP_MAX));
     // Only members are heard. (With a changing membership, a member may be asked by one it does not know yet.)
-    if from == core.id() || !core.voters.contains(&from) || term > TERM_MAX {
+    if from == core.id() || !core.voters.contains(&from) || term.0 > highest {
         return false;
     }
     match &message.body {

@@ -106,5 +106,9 @@ pub enum AppendOutcome {
 
 /// Terms above it are no terms: nobody gets there by counting elections. It leaves room to add without overflow.
 pub const TERM_MAX: Term = Term(1 << 62);
+/// A message is not heard whose term is further above ours than this. Terms count elections: with one every quarter of a
+/// second it takes 30 years to get that far, but one message of a broken member would otherwise lead everybody to the
+/// end of all terms, where nobody can be elected any more.
+pub const TERM_JUMP_MAX: u64 = 1 << 32;
 /// Indexes above it are no places in a log.
 pub const INDEX_MAX: Index = Index(1 << 62);

@@ -91,7 +91,7 @@ impl Header {
         if u64::from(u32_at(fields, 12)) != HEADER_LEN || u32_at(fields, 56) != 0 {
             return Err(HeaderError::Bad("the segment header has values that are never written"));
         }
-        if rest.len() as u64 != HEADER_LEN - FIELDS_LEN as u64 || rest.iter().any(|&byte| byte != 0) {
+        if *rest != [0; HEADER_LEN as usize - FIELDS_LEN] {
             return Err(HeaderError::Bad("the segment header is not followed by zeros"));
         }
         let mut disk = DiskId::default();

@@ -216,7 +216,10 @@ pub(crate) fn denies_the_lists(source: &Source) -> Vec<String> {
 /// Packages that one place alone may touch.
 const FENCES: &[(&[&str], &[&str])] = &[
     (&["bincode"], &["src/codec.rs"]),
-    (&["quinn", "quinn_proto", "rustls", "rcgen", "x509_parser", "socket2"], &["net"]),
+    (
+        &["quinn", "quinn_proto", "rustls", "rcgen", "x509_parser", "socket2"],
+        &["net", "tests/hostile", "tests/fuzz"],
+    ),
     (&["memmap2"], &["storage/src/os/map.rs"]),
     (&["getrandom"], &["storage/src/os.rs"]),
     (&["fs2"], &["storage/src/os.rs", "net/src/identity/dev.rs"]),

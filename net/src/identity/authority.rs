@@ -137,7 +137,16 @@ impl Authority {
     /// # Errors
     /// [`IdentityError::Exists`] when there is one already, [`IdentityError::Io`] when it cannot be written.
     pub fn issue_to(&self, role: &Role, out: &Path) -> Result<(), IdentityError> {
-        let (certificate, key) = self.sign(self.cluster, role)?;
+        self.issue_for_to(self.cluster, role, out)
+    }
+
+    /// As [`issue_to`](Self::issue_to), but with the name of another cluster in it.
+    ///
+    /// # Errors
+    /// As there.
+    #[doc(hidden)]
+    pub fn issue_for_to(&self, cluster: ClusterId, role: &Role, out: &Path) -> Result<(), IdentityError> {
+        let (certificate, key) = self.sign(cluster, role)?;
         files::make_dir(out)?;
         files::refuse_existing(out, &[CERT_FILE, KEY_FILE, CA_FILE])?;
         files::write_new(&out.join(KEY_FILE), PRIVATE, &key.serialize_pem())?;

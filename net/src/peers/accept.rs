@@ -5,10 +5,11 @@ use std::sync::Arc;
 use quinn::{Connection, Incoming};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::{Shared, link};
+use super::Shared;
+use super::link::{self, GreetError};
 use crate::identity::Certified;
 use crate::server;
-use crate::stream::{self, CloseCode};
+use crate::stream::{self, CloseCode, StreamError};
 use crate::tls::{self, Alpn};
 
 /// Accepts until the transport stops. An endpoint that ends before that is dead.
@@ -53,7 +54,10 @@ async fn handshake(shared: Arc<Shared>, incoming: Incoming, slot: OwnedSemaphore
             shared.counters.refused.add_one();
             return tracing::debug!(%addr, %error, "handshake failed");
         }
-        Err(_) => return tracing::debug!(%addr, "handshake took too long"),
+        Err(_) => {
+            shared.counters.refused.add_one();
+            return tracing::debug!(%addr, "handshake took too long");
+        }
     };
     match tls::admit(&connection, &shared.identity) {
         Ok((Alpn::Peer, certified)) => welcome_peer(&shared, connection, &certified).await,
@@ -88,7 +92,19 @@ async fn welcome_peer(shared: &Arc<Shared>, connection: Connection, certified: &
                 stream::close(&connection, CloseCode::Refused, "too many connections at once");
             }
         }
-        Err(error) => link.note_trouble(error.to_string()),
+        Err(error) => {
+            count(shared, &error);
+            link.note_trouble(error.to_string());
+        }
+    }
+}
+
+/// What a hello said that was refused is counted where it was looked at.
+fn count(shared: &Shared, error: &GreetError) {
+    match error {
+        GreetError::Silent(_) => shared.counters.refused.add_one(),
+        GreetError::Stream(StreamError::Frame(_)) => shared.counters.malformed.add_one(),
+        GreetError::Refused(_) | GreetError::Connection(_) | GreetError::Stream(_) => {}
     }
 }
 

@@ -60,6 +60,8 @@ pub(super) struct Established {
 pub(super) enum GreetError {
     #[error("its hello is refused: {0}")]
     Refused(String),
+    #[error("no hello within {0:?}")]
+    Silent(Duration),
     #[error("the connection failed: {0}")]
     Connection(#[from] quinn::ConnectionError),
     #[error("the first stream failed: {0}")]
@@ -202,7 +204,7 @@ pub(super) async fn carry(
     shared.counters.peer_connections.add_one();
     tracing::info!(peer, addr = %connection.remote_address(), "peer connected");
     link.open(&connection);
-    shared.handler.event(Event::Connected { peer, hello });
+    let _nothing_to_refuse = shared.handler.event(Event::Connected { peer, hello });
 
     let mut streams = spawn_streams(shared, link, &connection, send, frames);
     let newer = tokio::select! {
@@ -223,7 +225,7 @@ pub(super) async fn carry(
     streams.shutdown().await;
     let reason = connection.close_reason().map(|error| stream::reason(&error)).unwrap_or_default();
     tracing::info!(peer, reason, "peer disconnected");
-    shared.handler.event(Event::Disconnected { peer });
+    let _nothing_to_refuse = shared.handler.event(Event::Disconnected { peer });
     newer
 }
 
@@ -242,7 +244,7 @@ async fn next_accepted(inbox: Option<&mut Inbox>) -> Established {
 /// A malformed frame is worth a warning; a stream that ended with its connection is not.
 fn end(shared: &Shared, connection: &Connection, error: &StreamError) {
     match error {
-        StreamError::Frame(fault) => {
+        fault @ (StreamError::Frame(_) | StreamError::Content(_)) => {
             if shared.counters.malformed.add_one_worth_a_line() {
                 tracing::warn!(addr = %connection.remote_address(), %fault, "malformed frame from peer");
             }
@@ -320,7 +322,8 @@ async fn read(
     loop {
         let Frame { kind, payload } = frames.next().await?;
         let credit = Credit::take(&room, None, payload.len()).await;
-        shared.handler.event(Event::Frame { peer, class, kind, payload, credit });
+        let event = Event::Frame { peer, class, kind, payload, credit };
+        shared.handler.event(event).map_err(StreamError::Content)?;
     }
 }
 
@@ -332,7 +335,7 @@ pub(super) async fn within<T>(
 ) -> Result<T, GreetError> {
     let result = match tokio::time::timeout(limit, greeting).await {
         Ok(result) => result,
-        Err(_) => Err(GreetError::Refused(format!("no hello within {limit:?}"))),
+        Err(_) => Err(GreetError::Silent(limit)),
     };
     if let Err(error) = &result {
         // Closed already when the hello was refused; the first reason stays.

@@ -101,7 +101,10 @@ pub trait PeerHandler: Send + Sync + 'static {
     fn check_hello(&self, peer: u64, hello: &[u8]) -> Result<(), String>;
 
     /// Takes an event. Runs on a transport task: must not block, and a panic in it ends the transport.
-    fn event(&self, event: Event);
+    ///
+    /// # Errors
+    /// What is wrong with a frame, in words for both sides' logs: its connection is closed with them.
+    fn event(&self, event: Event) -> Result<(), String>;
 
     /// Decides on a snapshot that a peer offers. Runs on a thread of its own and may block, as may the writer.
     ///

@@ -1,24 +1,20 @@
-//! A bare QUIC client that does what ours never would.
+//! What a bare QUIC client may do to a transport that no client of ours would.
 
-use std::net::SocketAddr;
+use std::net::UdpSocket;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use quinn::crypto::rustls::QuicClientConfig;
 use quinn::{Connection, ConnectionError, Endpoint};
 use raftmap_net::*;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::runtime::Runtime;
 
+use crate::bare::{self, CLIENT, HELLO, PEER, REQUEST, Shown, frame, says, shown};
 use crate::support::*;
 
-const PEER: &[u8] = b"raftmap-peer/1";
-const CLIENT: &[u8] = b"raftmap-client/1";
-const HELLO: u8 = 1;
-const REQUEST: u8 = 2;
 const SNAPSHOT_OFFER: u8 = 4;
 const SNAPSHOT_ACCEPT: u8 = 5;
 
@@ -44,39 +40,14 @@ impl World {
         World { runtime, dir, server }
     }
 
+    fn tls(&self, who: Option<&str>, alpn: &[u8]) -> rustls::ClientConfig {
+        let shown = who.and_then(|who| shown(&self.dir.path().join(who)));
+        bare::tls(&self.dir.path().join("ca"), shown, alpn)
+    }
+
     fn knock(&self, who: Option<&str>, alpn: &[u8]) -> Result<Connection, ConnectionError> {
-        let root = CertificateDer::from_pem_file(self.dir.path().join("ca/ca.pem")).unwrap();
-        let mut roots = rustls::RootCertStore::empty();
-        roots.add(root).unwrap();
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let config = rustls::ClientConfig::builder_with_provider(provider)
-            .with_protocol_versions(&[&rustls::version::TLS13])
-            .unwrap()
-            .with_root_certificates(roots);
-        let mut config = match who {
-            None => config.with_no_client_auth(),
-            Some(who) => {
-                let certificate =
-                    CertificateDer::from_pem_file(self.dir.path().join(who).join("cert.pem")).unwrap();
-                let key = PrivateKeyDer::from_pem_file(self.dir.path().join(who).join("key.pem")).unwrap();
-                config.with_client_auth_cert(vec![certificate], key).unwrap()
-            }
-        };
-        config.alpn_protocols = vec![alpn.to_vec()];
-        let config = quinn::ClientConfig::new(Arc::new(QuicClientConfig::try_from(config).unwrap()));
-        let addr: SocketAddr = self.server.addr;
-        self.runtime.block_on(async {
-            let endpoint = Endpoint::client(any_port()).unwrap();
-            let connection = endpoint.connect_with(config, addr, identity::SERVER_NAME).unwrap().await;
-            // With TLS 1.3 the server's verdict on our certificate comes after our handshake's end.
-            if let Ok(connection) = &connection {
-                let _ = tokio::time::timeout(Duration::from_millis(50), connection.closed()).await;
-            }
-            connection.and_then(|connection| match connection.close_reason() {
-                Some(error) => Err(error),
-                None => Ok(connection),
-            })
-        })
+        let config = bare::quic(self.tls(who, alpn));
+        self.runtime.block_on(bare::knock(config, self.server.addr))
     }
 
     /// The words with which whoever knocks is sent away, in the handshake or after it.
@@ -98,18 +69,6 @@ impl World {
         let end = async { tokio::time::timeout(PATIENCE, connection.closed()).await };
         self.runtime.block_on(end).expect("the connection is closed").to_string()
     }
-}
-
-/// Whether a connection ended with these words. On a busy machine the last packet, which has them, may be lost or read
-/// together with a reset of the connection that the server has forgotten by then.
-fn says(end: &str, words: &str) -> bool {
-    end.contains(words) || end == "reset by peer"
-}
-
-fn frame(kind: u8, payload: &[u8]) -> Vec<u8> {
-    let mut bytes = frame::header(kind, &[Bytes::copy_from_slice(payload)]).unwrap().to_vec();
-    bytes.extend_from_slice(payload);
-    bytes
 }
 
 #[test]
@@ -187,6 +146,19 @@ fn a_malformed_frame_from_a_peer_costs_it_the_connection() {
     assert_eq!(world.server.connected(), (1, "hi".into()));
     assert_eq!(world.server.frame().3, "fine");
     assert_eq!(world.server.disconnected(), 1);
+}
+
+#[test]
+fn a_frame_without_sense_costs_a_peer_the_connection() {
+    let world = World::new(|_| {});
+    let connection = world.knock(Some("n1"), PEER).unwrap();
+    let frames = [frame(HELLO, b"hi"), frame(HELLO, b""), frame(KIND, b"nonsense"), frame(KIND, b"unheard")];
+    world.say(&connection, &frames.concat());
+    let end = world.end(&connection);
+    assert!(says(&end, "nonsense is no message"), "{end}");
+    assert_eq!(world.server.connected(), (1, "hi".into()));
+    assert_eq!(world.server.disconnected(), 1);
+    eventually("it is counted", || world.server.peers.stats().malformed == 1);
 }
 
 /// Remembers only whether it was told that the body is whole.
@@ -316,6 +288,141 @@ fn noise_on_the_port_changes_nothing() {
         }
         socket.send_to(&packet, world.server.addr).unwrap();
     }
+    assert!(world.knock(Some("eve"), CLIENT).is_ok());
+    assert!(world.server.dead.try_recv().is_err());
+}
+
+/// A certificate of the cluster's own authority for a client, good between these years only.
+fn dated(world: &World, from: i32, to: i32) -> Shown {
+    let ca = world.dir.path().join("ca");
+    let key = rcgen::KeyPair::from_pem(&std::fs::read_to_string(ca.join("ca-key.pem")).unwrap()).unwrap();
+    let authority = CertificateDer::from_pem_file(ca.join("ca.pem")).unwrap();
+    let issuer = rcgen::Issuer::from_ca_cert_der(&authority, key).unwrap();
+    let cluster = Identity::load(&world.dir.path().join("n1")).unwrap().cluster();
+    let mut params = rcgen::CertificateParams::default();
+    let name = format!("raftmap://{cluster}/client/eve");
+    params.subject_alt_names = vec![rcgen::SanType::URI(name.try_into().unwrap())];
+    params.extended_key_usages = vec![rcgen::ExtendedKeyUsagePurpose::ClientAuth];
+    params.not_before = rcgen::date_time_ymd(from, 1, 1);
+    params.not_after = rcgen::date_time_ymd(to, 1, 1);
+    let key = rcgen::KeyPair::generate().unwrap();
+    let certificate = params.signed_by(&key, &issuer).unwrap();
+    Some((certificate.der().clone(), PrivateKeyDer::try_from(key.serialize_der()).unwrap()))
+}
+
+#[test]
+fn a_certificate_counts_in_its_time_only() {
+    let world = World::new(|_| {});
+    // Alert 45 is "certificate expired", and stands for "not yet valid" as well.
+    for (from, to, words) in
+        [(1990, 2000, Some("error 45")), (2990, 3000, Some("error 45")), (1990, 3000, None)]
+    {
+        let config = bare::quic(bare::tls(&world.dir.path().join("ca"), dated(&world, from, to), CLIENT));
+        let knocked = world.runtime.block_on(bare::knock(config, world.server.addr));
+        let Some(words) = words else {
+            assert!(knocked.is_ok(), "{knocked:?}");
+            continue;
+        };
+        let end = knocked.map_or_else(|error| error.to_string(), |connection| world.end(&connection));
+        assert!(says(&end, words), "{from} to {to}: {end}");
+    }
+    eventually("they are counted", || world.server.peers.stats().refused == 2);
+}
+
+/// With a ticket of an earlier connection a client could send requests before the handshake, and whoever records its
+/// first packets could send them again.
+#[test]
+fn nothing_is_said_before_the_handshake_is_over() {
+    let world = World::new(|_| {});
+    let config = bare::quic(world.tls(Some("eve"), CLIENT));
+    let endpoint = world.runtime.block_on(async { Endpoint::client(any_port()).unwrap() });
+    for _ in 0..2 {
+        let early = world.runtime.block_on(async {
+            let connecting =
+                endpoint.connect_with(config.clone(), world.server.addr, identity::SERVER_NAME).unwrap();
+            match connecting.into_0rtt() {
+                Ok(_) => true,
+                Err(connecting) => {
+                    let connection = connecting.await.unwrap();
+                    // Long enough for a ticket to arrive, if one were sent.
+                    tokio::time::sleep(Duration::from_millis(200)).await;
+                    connection.close(0_u32.into(), b"");
+                    false
+                }
+            }
+        });
+        assert!(!early, "the server handed out a ticket and takes early data");
+    }
+}
+
+/// A connection stays where it was made: whoever shows up from another address with its packets is not answered there.
+#[test]
+fn a_connection_does_not_move() {
+    let world = World::new(|_| {});
+    let config = bare::quic(world.tls(Some("eve"), CLIENT));
+    let closed = world.runtime.block_on(async {
+        let endpoint = Endpoint::client(any_port()).unwrap();
+        let connection = endpoint.connect_with(config, world.server.addr, identity::SERVER_NAME).unwrap();
+        let connection = connection.await.unwrap();
+        let (mut send, mut recv) = connection.open_bi().await.unwrap();
+        send.write_all(&frame(HELLO, b"hi")).await.unwrap();
+        let mut answer = [0; 16];
+        recv.read_exact(&mut answer).await.unwrap();
+        endpoint.rebind(UdpSocket::bind(any_port()).unwrap()).unwrap();
+        send.write_all(&frame(REQUEST, b"from elsewhere")).await.unwrap();
+        tokio::time::timeout(PATIENCE, connection.closed()).await
+    });
+    let end = closed.expect("the server hears nothing more of it").to_string();
+    assert!(end == "timed out" || end == "reset by peer", "{end}");
+}
+
+/// A middleman in front of the server, who sends every packet of the client twice: once more at the end, all together,
+/// from an address of his own too.
+#[test]
+fn packets_that_are_played_again_do_nothing() {
+    let world = World::new(|_| {});
+    let server = world.server.addr;
+    let (front, back) = (UdpSocket::bind(any_port()).unwrap(), UdpSocket::bind(any_port()).unwrap());
+    let middle = front.local_addr().unwrap();
+    let stop = Arc::new(AtomicBool::new(false));
+    for socket in [&front, &back] {
+        socket.set_read_timeout(Some(Duration::from_millis(1))).unwrap();
+    }
+    let middleman = std::thread::spawn({
+        let stop = stop.clone();
+        move || {
+            let (mut kept, mut client, mut buffer) = (Vec::new(), None, vec![0; 65_536]);
+            while !stop.load(Ordering::SeqCst) {
+                if let Ok((length, from)) = front.recv_from(&mut buffer) {
+                    client = Some(from);
+                    kept.push(buffer[..length].to_vec());
+                    back.send_to(&buffer[..length], server).unwrap();
+                    back.send_to(&buffer[..length], server).unwrap();
+                }
+                if let (Ok(length), Some(client)) = (back.recv(&mut buffer), client) {
+                    let _ = front.send_to(&buffer[..length], client);
+                }
+            }
+            let elsewhere = UdpSocket::bind(any_port()).unwrap();
+            for packet in &kept {
+                back.send_to(packet, server).unwrap();
+                elsewhere.send_to(packet, server).unwrap();
+            }
+            kept.len()
+        }
+    });
+    let eve = Identity::load(&world.dir.path().join("eve")).unwrap();
+    let (connection, heard) = connect(&world.runtime, eve, middle).unwrap();
+    for number in 0..50 {
+        let words = Bytes::from(format!("request {number}"));
+        connection.send(&[words.clone()]).unwrap();
+        assert_eq!(heard.recv_timeout(PATIENCE).unwrap(), Heard::Reply(words), "once, in order");
+    }
+    stop.store(true, Ordering::SeqCst);
+    let packets = middleman.join().unwrap();
+    assert!(packets >= 50, "only {packets} packets went through the middle");
+    assert!(heard.recv_timeout(Duration::from_millis(300)).is_err(), "a packet counted twice");
+    assert_eq!(world.server.peers.stats().client_connections, 1);
     assert!(world.knock(Some("eve"), CLIENT).is_ok());
     assert!(world.server.dead.try_recv().is_err());
 }

@@ -7,6 +7,7 @@
     reason = "helpers of tests fail like tests"
 )]
 
+mod bare;
 mod clients;
 mod hostile;
 mod identity;

@@ -37,14 +37,20 @@ impl PeerHandler for Node {
         }
     }
 
-    fn event(&self, event: Event) {
+    fn event(&self, event: Event) -> Result<(), String> {
         if let Event::Frame { payload, .. } = &event
             && &payload[..] == b"panic"
         {
             panic!("on purpose");
         }
+        if let Event::Frame { payload, .. } = &event
+            && &payload[..] == b"nonsense"
+        {
+            return Err("nonsense is no message".into());
+        }
         // A test that is over hears no more.
         let _ = self.events.lock().unwrap().send(event);
+        Ok(())
     }
 
     fn snapshot(&self, offer: SnapshotOffer) -> Result<SnapshotAccept, String> {

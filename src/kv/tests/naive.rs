@@ -71,8 +71,8 @@ impl Model {
         if sequence < acked_below {
             return refused(Refusal::BelowAcknowledged { acked_below });
         }
-        let below = acked_below.saturating_add(u64::from(limits.window));
-        if sequence >= below {
+        if sequence - acked_below >= u64::from(limits.window) {
+            let below = acked_below.saturating_add(u64::from(limits.window));
             return refused(Refusal::WindowExceeded { below });
         }
         if let Some((at, reply)) = found.replies.get(&sequence) {

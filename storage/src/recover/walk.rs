@@ -200,7 +200,11 @@ impl Walked {
 
     /// Bytes behind the end up to the last one that is not zero.
     pub(crate) fn written_behind_end(&self) -> u64 {
-        let behind = self.tail.bytes.get(self.end.offset() as usize..).unwrap_or_default();
+        let mut behind = self.tail.bytes.get(self.end.offset() as usize..).unwrap_or_default();
+        // Nearly all of it is zeros: many at a time.
+        while let Some((before, _)) = behind.split_last_chunk().filter(|(_, last)| **last == [0; 256]) {
+            behind = before;
+        }
         behind.iter().rposition(|&byte| byte != 0).map_or(0, |last| last as u64 + 1)
     }
 

@@ -131,3 +131,64 @@ fn write_sectors(file: &File, to: u64, bytes: &[u8], random: &mut Random) -> Res
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECTORS: u64 = 8;
+
+    /// A log of whole-sector writes, each of bytes of its own, with flushes in between; and an empty device.
+    fn log(place: &Path, entries: &[(u64, u64)]) -> BlockLog {
+        let mut bytes = vec![0; SECTOR as usize];
+        let header: [u64; 4] = [0x006a_7366_7773_6872, 1, entries.len() as u64, SECTOR];
+        header.iter().zip(bytes.chunks_mut(8)).for_each(|(word, to)| to.copy_from_slice(&word.to_le_bytes()));
+        for (nth, (sector, sectors)) in (1..).zip(entries) {
+            let flush = u64::from(*sectors == 0);
+            let mut entry = vec![0; SECTOR as usize];
+            let words = [*sector, *sectors, flush, 0];
+            words
+                .iter()
+                .zip(entry.chunks_mut(8))
+                .for_each(|(word, to)| to.copy_from_slice(&word.to_le_bytes()));
+            bytes.extend(entry);
+            bytes.extend(std::iter::repeat_n(nth, (sectors * SECTOR) as usize));
+        }
+        std::fs::write(place.join("log"), bytes).unwrap();
+        File::create(place.join("base")).unwrap().set_len(SECTORS * SECTOR).unwrap();
+        BlockLog::read(&place.join("log")).unwrap()
+    }
+
+    /// The first byte of each sector behind a cut.
+    fn cut(place: &Path, log: &BlockLog, cut: Cut) -> Vec<u8> {
+        let mut image = Image::read(&place.join("base")).unwrap();
+        image.advance(log, Image::base(log, &cut)).unwrap();
+        image.write_cut(log, &cut, &place.join("cut")).unwrap();
+        let bytes = std::fs::read(place.join("cut")).unwrap();
+        assert_eq!(bytes.len() as u64, SECTORS * SECTOR);
+        bytes.iter().step_by(SECTOR as usize).copied().collect()
+    }
+
+    #[test]
+    fn a_cut_keeps_what_was_flushed_and_any_part_of_the_rest() {
+        let place = tempfile::tempdir().unwrap();
+        let place = place.path();
+        // Write 1 to sectors 0 and 1, write 2 to 1 and 2, a flush, write 4 to 2 and 3, write 5 to 6.
+        let log = log(place, &[(0, 2), (1, 2), (0, 0), (2, 2), (6, 1)]);
+        assert_eq!([0, 1, 2, 3, 4, 5].map(|at| log.flushed(at)), [0, 0, 0, 3, 3, 3]);
+        let ordered = |at| cut(place, &log, Cut { at, tear: Tear::Ordered, seed: 0 });
+        assert_eq!(ordered(0), [0; 8]);
+        assert_eq!(ordered(1), [1, 1, 0, 0, 0, 0, 0, 0]);
+        assert_eq!(ordered(2), [1, 2, 2, 0, 0, 0, 0, 0]);
+        assert_eq!(ordered(5), [1, 2, 4, 4, 0, 0, 5, 0]);
+        let drawn = |at, tear| -> std::collections::BTreeSet<Vec<u8>> {
+            (0..400).map(|seed| cut(place, &log, Cut { at, tear, seed })).collect()
+        };
+        // Behind the flush: two sectors of one write and one of another, each there or not.
+        let subsets = drawn(5, Tear::Subset);
+        assert_eq!(subsets.len(), 8, "{subsets:?}");
+        assert!(subsets.iter().all(|kept| kept[..2] == [1, 2] && [2, 4].contains(&kept[2])), "{subsets:?}");
+        let torn = drawn(3, Tear::Torn);
+        assert_eq!(torn.len(), 4, "{torn:?}");
+    }
+}

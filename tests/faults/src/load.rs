@@ -95,8 +95,8 @@ async fn write(client: u64, clerk: raftmap::Clerk, mut random: Random, book: &Bo
         let mut ledger = book.open();
         match outcome {
             Ok(written) => ledger.acked.push(Acked { at, index: written.index, key, token, replaced }),
-            Err(Error::Unknown(_)) => drop(ledger.unknown.insert(token)),
-            Err(_) => drop(ledger.refused.insert(token)),
+            Err(Error::Unknown(_)) => _ = ledger.unknown.insert(token),
+            Err(_) => _ = ledger.refused.insert(token),
         }
     }
 }

@@ -5,11 +5,14 @@ mod block_log;
 mod check;
 mod cluster;
 mod device;
+mod disk;
 mod error;
+mod host;
 mod image;
 mod ledger;
 mod liar;
 mod load;
+mod net;
 mod power_cut;
 mod process;
 mod random;
@@ -40,6 +43,25 @@ enum Script {
     },
     /// Kill and fail at the n-th system call, for every n
     Sweep(sweep::Asked),
+    /// One member's disk fails while it runs
+    Disk {
+        #[arg(value_enum)]
+        failure: disk::Failure,
+    },
+    /// Each member in a network namespace of its own, and the network between them fails
+    Net {
+        /// One scenario alone
+        #[arg(long)]
+        only: Option<String>,
+        /// Seconds that each fault lasts
+        #[arg(long, default_value_t = 4)]
+        seconds: u64,
+    },
+    /// One member's machine is unkind
+    Host {
+        #[arg(value_enum)]
+        trouble: host::Trouble,
+    },
 }
 
 /// Set in the process that has mounts of its own.
@@ -48,7 +70,7 @@ const INSIDE: &str = "RAFTMAP_FAULTS_INSIDE";
 fn main() -> ExitCode {
     let script = Script::parse();
     let ended = match std::env::var_os(INSIDE) {
-        None => return alone(),
+        None => return alone(&script),
         Some(_) => run(&script),
     };
     match ended {
@@ -65,16 +87,22 @@ fn run(script: &Script) -> Result<()> {
         Script::PowerCut(asked) => power_cut::run(asked),
         Script::Replay { dir } => power_cut::replay(dir),
         Script::Sweep(asked) => sweep::run(asked),
+        Script::Disk { failure } => disk::run(*failure),
+        Script::Net { only, seconds } => net::run(only.as_deref(), *seconds),
+        Script::Host { trouble } => host::run(*trouble),
     }
 }
 
-/// Runs this program again where mounts are private: however it ends, none of them stays.
-fn alone() -> ExitCode {
+/// Runs this program again where mounts, and for some the network, are private: however it ends, nothing of them stays.
+fn alone(script: &Script) -> ExitCode {
+    let network = matches!(script, Script::Net { .. }).then_some("--net");
     let again = || -> Result<u8> {
         tools::need(&[("unshare", "util-linux")])?;
         let program = std::env::current_exe().or_broken("finding this program")?;
         let status = Command::new("unshare")
-            .args(["--mount", "--propagation", "private", "--"])
+            .args(["--mount", "--propagation", "private"])
+            .args(network)
+            .arg("--")
             .arg(program)
             .args(std::env::args_os().skip(1))
             .env(INSIDE, "1")

@@ -23,7 +23,7 @@ const CUTS_PER_RECORDING: u64 = 125;
 /// Cuts made of a control's recording.
 const CUTS_PER_CONTROL: u64 = 60;
 /// Recordings that a control is given until it loses something.
-const RECORDINGS_PER_CONTROL: u64 = 6;
+const RECORDINGS_PER_CONTROL: u64 = 10;
 /// Red cuts of a control that are told in words.
 const RED_TOLD: u64 = 2;
 /// Every so many cuts the cluster is started again.

@@ -22,6 +22,8 @@ pub(crate) const STORAGE: i32 = 5;
 pub(crate) struct Members {
     pub(crate) dirs: BTreeMap<u64, PathBuf>,
     pub(crate) addresses: BTreeMap<u64, SocketAddr>,
+    /// Below it `node-1`, … and `client`; `None` on loopback.
+    pub(crate) identities: Option<PathBuf>,
 }
 
 impl Members {
@@ -29,7 +31,7 @@ impl Members {
     pub(crate) fn below(dir: &Path, count: u64) -> Result<Self> {
         let addresses = raftmap::free_addresses(count).or_broken("finding free ports")?;
         let dirs = addresses.keys().map(|id| (*id, dir.join(id.to_string()))).collect();
-        Ok(Self { dirs, addresses })
+        Ok(Self { dirs, addresses, identities: None })
     }
 
     /// For a member in this process, on the same terms.
@@ -52,6 +54,9 @@ impl Members {
         words.extend(["--listen".into(), self.addresses[&id].to_string(), "--peers".into(), peers.join(",")]);
         words.extend(["--max-raft-state".into(), LOG_BYTES.to_string()]);
         words.extend(["--limit-value".into(), VALUE_BYTES.to_string()]);
+        if let Some(dir) = &self.identities {
+            words.extend(["--identity".into(), dir.join(format!("node-{id}")).display().to_string()]);
+        }
         let child = Command::new(&words[0])
             .args(&words[1..])
             .stdin(Stdio::piped())
@@ -68,12 +73,30 @@ impl Members {
 
     pub(crate) fn clerk(&self, deadline: Duration) -> Result<Clerk> {
         let servers: Vec<_> = self.addresses.values().copied().collect();
-        let clerk = Clerk::connect(&servers, &ConnectOptions::default()).or_broken("making a clerk")?;
+        let clerk = Clerk::connect(&servers, &self.options()).or_broken("making a clerk")?;
         Ok(clerk.with_deadline(deadline))
+    }
+
+    pub(crate) fn options(&self) -> ConnectOptions {
+        ConnectOptions { identity: self.identities.as_ref().map(|dir| dir.join("client")) }
+    }
+
+    /// The member that says it leads, in the latest term.
+    pub(crate) async fn leader(&self) -> Result<u64> {
+        let mut leaders = BTreeMap::new();
+        for address in self.addresses.values() {
+            let status = raftmap::admin::status(*address, &self.options(), Duration::from_secs(2)).await;
+            if let Ok(status) = status.as_ref()
+                && status.role == "leader"
+            {
+                leaders.insert(status.term, status.id.0);
+            }
+        }
+        leaders.pop_last().map(|(_, id)| id).ok_or(Stop::Broken("nobody leads".into()))
     }
 }
 
-fn program() -> Result<PathBuf> {
+pub(crate) fn program() -> Result<PathBuf> {
     let own = std::env::current_exe().or_broken("finding this program")?;
     let program = own.with_file_name("raftmap");
     match program.is_file() {

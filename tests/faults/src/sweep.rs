@@ -24,6 +24,8 @@ pub(crate) struct Asked {
 }
 
 const PATIENCE: Duration = Duration::from_secs(30);
+/// How long a member that met an error may take to stop.
+const STOPPING: Duration = Duration::from_secs(1);
 const CALL: Duration = Duration::from_secs(2);
 /// A sweep ends where the work is done before its n-th call; one that has not by here never will.
 const PLACES_MAX: u64 = 400;
@@ -183,8 +185,9 @@ async fn point(part: &Part, inject: &Inject<'_>, dir: &Path) -> Result<Option<Ou
     match ended {
         Some(Ended::Killed) if inject.fault == KILL => Ok(Some(Outcome::Killed)),
         Some(Ended::Code(STORAGE)) if inject.fault != KILL => Ok(Some(Outcome::Stopped)),
-        None if inject.fault != KILL => Ok(Some(Outcome::WentOn)),
-        other => Err(Stop::Red(format!("it ended with {other:?}"))),
+        // Want of space may be waited for. Any other failure is final.
+        None if inject.fault == NO_SPACE => Ok(Some(Outcome::WentOn)),
+        other => Err(Stop::Red(format!("it ended with {other:?} (`None`: it goes on)"))),
     }
 }
 
@@ -207,7 +210,8 @@ async fn ends_or_serves(
 ) -> Result<Option<Ended>> {
     let clerk = members.clerk(CALL)?;
     if work.write_some(&clerk, writes, process, PATIENCE).await {
-        return Ok(None);
+        // The last of the work may have met the fault: a member that is about to stop is given the time.
+        return Ok(process.wait(STOPPING));
     }
     match process.wait(Duration::from_secs(5)) {
         Some(ended) => Ok(Some(ended)),
@@ -263,7 +267,7 @@ async fn in_voter(
     if !work.write_some(&clerk, part.writes, first, PATIENCE).await {
         return Err(Stop::Broken("the members do not serve before anything was done to them".into()));
     }
-    let leader = leader(members).await?;
+    let leader = members.leader().await?;
     let voter = leader % members.addresses.len() as u64 + 1;
     let hit = processes.get(&voter).ok_or(Stop::Broken("no voter".into()))?;
     let mut tracer = attach(hit, thread, inject)?;
@@ -273,18 +277,6 @@ async fn in_voter(
     processes.clear();
     let _gone = tracer.wait();
     ended
-}
-
-async fn leader(members: &Members) -> Result<u64> {
-    let options = raftmap::ConnectOptions::default();
-    for address in members.addresses.values() {
-        if let Ok(status) = raftmap::admin::status(*address, &options, Duration::from_secs(2)).await
-            && status.role == "leader"
-        {
-            return Ok(status.id.0);
-        }
-    }
-    Err(Stop::Broken("nobody leads".into()))
 }
 
 fn attach(process: &Process, thread: &str, inject: &Inject<'_>) -> Result<Child> {

@@ -39,8 +39,8 @@ impl Work {
             false => clerk.put(store(number), format!("<{number}>{}", "x".repeat(STORED))).await,
         };
         match outcome {
-            Ok(_) if appends => drop(self.appended.insert(number)),
-            Ok(_) => drop(self.stored.insert(store(number), number)),
+            Ok(_) if appends => _ = self.appended.insert(number),
+            Ok(_) => _ = self.stored.insert(store(number), number),
             Err(error) => {
                 self.failed += 1;
                 if !matches!(error, Error::Unknown(_)) {
@@ -150,4 +150,38 @@ fn collection(number: u64) -> String {
 fn tokens(value: &[u8]) -> Vec<u64> {
     let text = String::from_utf8_lossy(value);
     text.split('<').filter_map(|part| part.split('>').next()?.parse().ok()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A check that nothing can fail is none: each kind of forgery is told.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_forged_acknowledgement_is_red() {
+        let place = tempfile::tempdir().unwrap();
+        let members = Members::below(place.path(), 1).unwrap();
+        let node = start(&members, 1).await.unwrap();
+        node.wait_ready(READY).await.unwrap();
+        let clerk = members.clerk(READY).unwrap();
+        let mut work = Work::default();
+        for _ in 0..10 {
+            work.write(&clerk).await.unwrap();
+        }
+        work.reads_back(&clerk).await.unwrap();
+        let red = async |forge: fn(&mut Work), words: &str| {
+            let mut forged = work.clone();
+            forge(&mut forged);
+            let said = forged.reads_back(&clerk).await.expect_err("forged").to_string();
+            assert!(said.contains(words), "{said}");
+        };
+        red(|work| _ = work.appended.insert(4), "4 was appended to appended-0, and is gone").await;
+        red(|work| _ = work.stored.insert(store(2), 10), "was stored with 10").await;
+        red(|work| _ = work.stored.insert("stored-x".into(), 1), "has None").await;
+        red(|work| _ = work.refused.insert(3), "refused ones").await;
+        red(|work| _ = work.refused.insert(8), "was stored with 8").await;
+        clerk.append(collection(0), "<3>").await.unwrap();
+        red(|_| {}, "tokens twice").await;
+        node.crash();
+    }
 }

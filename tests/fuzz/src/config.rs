@@ -114,8 +114,9 @@ fn name(text: &str) {
 fn certificate(der: &[u8]) {
     let read = memory::within(64 * der.len() + memory::SLACK, "a certificate", || read_certificate(der));
     let Ok(certified) = read else { return };
+    // Not every spelling that the parser reads is found here; a verified certificate has one of those that are.
     let names = names_in(der);
-    assert_eq!(names, [certified.name], "more than one name, or another one");
+    assert!(names.is_empty() || names == [certified.name.clone()], "{names:?} are not {certified:?}");
 }
 
 /// Every name of ours in the alternative names of a certificate, found without the parser: the extension's id, then

@@ -7,7 +7,7 @@ use std::sync::OnceLock;
 
 use raftmap::kv::{Command, Limits, LogTime, Owner, Proposal, Request, Restore, SessionId, StateMachine};
 use raftmap_storage::fs::Fs;
-use raftmap_storage::model::ModelFs;
+use raftmap_storage::model::{ModelFs, SECTOR};
 use raftmap_storage::snapshot::{CHUNK, Header, Reader, Receiver, Writer, file_name, verify_file};
 use raftmap_storage::types::{ClusterId, Membership, NodeId, Position, SnapshotId};
 
@@ -85,10 +85,11 @@ fn receive(mut input: Input<'_>) {
         2 => announced.position = crate::messages::position(&mut input),
         _ => {}
     }
-    let piece = 1 + usize::from(input.u16());
+    let piece = SECTOR + usize::from(input.u16());
     let sent = edited(file, &mut input);
     let fs = empty_disk();
-    let bound = 4 * sent.len() + BUFFERS;
+    // The model disk keeps every version of a sector that is not synced.
+    let bound = 8 * sent.len() + BUFFERS;
     let taken = memory::within(bound, "a snapshot that arrives", || take(&fs, announced, &sent, piece));
     let right = announced == *real && sent == *file;
     assert_eq!(taken.is_ok(), right, "{taken:?}");

@@ -9,7 +9,7 @@ use crate::memory;
 use crate::world::{Act, World, open_and_read_with, options};
 
 /// Steps of one input.
-const ACTS_MAX: usize = 100;
+const ACTS_MAX: usize = 24;
 /// An input of some hundred steps: its disk, the disk's copies, and every state that its log was in.
 const MEMORY: usize = 32 * 1024 * 1024;
 

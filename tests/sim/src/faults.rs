@@ -53,6 +53,26 @@ pub fn names(faults: &Faults, nodes: usize) -> Vec<String> {
     kinds(faults, nodes).into_iter().map(|kind| format!("{kind:?}")).collect()
 }
 
+/// Faults that are ordered and strike later, if at all: by these marks one can tell.
+pub const LATER: [(&str, &[&str]); 2] = [
+    (
+        "BadCall",
+        &[
+            "a directory sync failed",
+            "a read failed",
+            "a sync failed and dropped its pages",
+            "a sync failed and everything was on the disk",
+            "a write failed",
+            "a write was short",
+            "another disk call failed",
+        ],
+    ),
+    (
+        "HarmRunning",
+        &["a map was misread", "a sync lied", "a write went astray", "bits rotted under a running node"],
+    ),
+];
+
 impl World {
     pub fn fault(&mut self) {
         if self.calm.is_some() {

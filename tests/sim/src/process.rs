@@ -174,8 +174,14 @@ impl World {
         self.must(checked);
         self.campaigned(at, &batch);
         let Some(life) = &mut self.nodes[at].life else { return };
+        let leads = life.replica.soft_state().role == RoleKind::Leader;
+        let early = match self.setup.sabotage {
+            Some(Sabotage::EarlyDurable) => true,
+            Some(Sabotage::EarlyLeader) => leads && batch.hard_state.is_none(),
+            Some(Sabotage::StaleReads) | None => false,
+        };
         life.writer.submit(number, batch);
-        if self.setup.sabotage == Some(Sabotage::EarlyDurable) {
+        if early {
             let durable = Durable { through: Some(number), ..Durable::default() };
             self.push(at, Input::Durable(durable));
         }

@@ -98,7 +98,7 @@ impl Tally {
         let hours = |time: &Duration| time.as_secs_f64() / 3_600.0;
         println!("{worlds} worlds count, {vacuous} do not ({idle} of them hardly did anything)");
         println!(
-            "{:.2} simulated hours in {:.2} CPU-hours, {done} calls answered, {events} events",
+            "{:.3} simulated hours in {:.4} CPU-hours, {done} calls answered, {events} events",
             hours(time),
             hours(cpu)
         );

@@ -242,7 +242,7 @@ impl World {
 
     fn live(&mut self) {
         // In events, not by a clock: a world that hangs does so again.
-        let most = (self.setup.safety + PATIENCE).as_secs().saturating_mul(EVENTS_PER_SECOND);
+        let most = (self.setup.safety * 3 + PATIENCE).as_secs().saturating_mul(EVENTS_PER_SECOND);
         while !self.over {
             self.next();
             assert!(self.popped <= most, "hung: {most} events and no end");
@@ -290,6 +290,11 @@ impl World {
         let mut faults: BTreeMap<String, u64> = drawn.map(|kind| (kind, 0)).collect();
         for struck in self.plan.struck.iter().filter(|struck| struck.fired) {
             *faults.entry(struck.kind.clone()).or_default() += 1;
+        }
+        for (kind, marks) in faults::LATER {
+            if let Some(count) = faults.get_mut(kind) {
+                *count = marks.iter().filter_map(|mark| self.trace.marks.get(mark)).sum();
+            }
         }
         let net = &setup.net;
         let links = [
@@ -406,10 +411,19 @@ impl World {
             Event::Directory(at, what, tries) => self.directory(at, what, tries),
             Event::HealLinks => self.links.heal(),
             Event::HealDisk(at) => self.heal_disk(at),
+            Event::Calm if self.waits_for_a_fault() => self.after(Duration::from_secs(1), Event::Calm),
             Event::Calm => self.calm_down(),
             Event::StopClients => self.clients.iter_mut().for_each(|client| client.stopped = true),
             Event::Look => self.look(),
         }
+    }
+
+    /// What was drawn shall have its turn, if it takes three times as long: a world in which it never struck shows nothing.
+    fn waits_for_a_fault(&self) -> bool {
+        let Setup { safety, less, .. } = &self.setup;
+        less.until.is_none()
+            && self.now < *safety * 3
+            && self.faults_by_kind().values().any(|count| *count == 0)
     }
 
     /// Lets it happen, now or when the process runs again.

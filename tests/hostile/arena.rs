@@ -1,0 +1,144 @@
+//! Three members, of which all or two are real nodes, and what must hold of them under attack.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use peak_alloc::PeakAlloc;
+use raftmap::net::{issue_client, issue_node, new_cluster};
+use raftmap::{Clerk, Node, NodeConfig, free_addresses};
+use tokio::runtime::Runtime;
+
+#[global_allocator]
+static HEAP: PeakAlloc = PeakAlloc;
+
+/// The heap is one for all: one attack at a time.
+static ONE: Mutex<()> = Mutex::new(());
+
+const EXTRA_BYTES: usize = 64 * 1024 * 1024;
+/// A write takes longer than this only where somebody was elected or the leader was held up. Machines under load are slow.
+const WRITE_MAX: Duration = Duration::from_secs(2);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+
+pub(crate) struct Arena {
+    pub(crate) runtime: Runtime,
+    pub(crate) dir: tempfile::TempDir,
+    pub(crate) nodes: BTreeMap<u64, Node>,
+    pub(crate) addresses: BTreeMap<u64, SocketAddr>,
+    _one: MutexGuard<'static, ()>,
+}
+
+impl Arena {
+    /// Three members, of whom these run.
+    pub(crate) fn new(running: &[u64]) -> Self {
+        let one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
+        let (dir, addresses) = (tempfile::tempdir().unwrap(), free_addresses(3).unwrap());
+        let runtime = Runtime::new().unwrap();
+        let ca = dir.path().join("ca");
+        new_cluster(&ca).unwrap();
+        issue_client(&ca, "eve", &dir.path().join("eve")).unwrap();
+        for id in [1, 2, 3, 9] {
+            issue_node(&ca, id, &dir.path().join(format!("n{id}"))).unwrap();
+        }
+        let start = |id: &u64| {
+            let mut config = NodeConfig::new(*id, dir.path().join(id.to_string()), addresses[id]);
+            config.peers = addresses.clone();
+            config.identity = Some(dir.path().join(format!("n{id}")));
+            // So that a machine under load is not taken for a leader that is gone.
+            config.timing.election_min = Duration::from_millis(1_000);
+            config.timing.election_max = Duration::from_millis(2_000);
+            (*id, runtime.block_on(Node::start(config)).unwrap())
+        };
+        let nodes: BTreeMap<_, _> = running.iter().map(start).collect();
+        for node in nodes.values() {
+            runtime.block_on(node.wait_ready(PATIENCE)).unwrap();
+        }
+        Self { runtime, dir, nodes, addresses, _one: one }
+    }
+
+    pub(crate) fn leader(&self) -> u64 {
+        self.nodes.values().next().unwrap().leader().expect("there is one")
+    }
+
+    /// What the nodes have counted: connections refused, handshakes turned away, malformed frames.
+    pub(crate) fn counted(&self, id: u64) -> (u64, u64, u64) {
+        let stats = self.nodes[&id].net_stats().expect("it runs");
+        (stats.refused, stats.handshakes_turned_away, stats.malformed)
+    }
+
+    /// Term and role of each node.
+    fn reigns(&self) -> Vec<(u64, String)> {
+        let status = |node: &Node| self.runtime.block_on(node.node_status()).expect("it runs");
+        self.nodes.values().map(status).map(|status| (status.term.0, status.role)).collect()
+    }
+
+    /// Attacks, and holds the nodes to what must hold meanwhile and for a while after.
+    #[track_caller]
+    pub(crate) fn under(&self, attack: impl FnOnce()) {
+        let clerk = self.nodes[&self.leader()].clerk();
+        let writer = Writer::start(&self.runtime, clerk);
+        writer.wait_for(20);
+        let before = self.reigns();
+        HEAP.reset_peak_usage();
+        let heap = HEAP.current_usage();
+
+        attack();
+        // Longer than the longest election timeout.
+        writer.wait_for(writer.done() + 20);
+        std::thread::sleep(Duration::from_millis(2_100));
+        writer.wait_for(writer.done() + 20);
+
+        let extra = HEAP.peak_usage().saturating_sub(heap);
+        assert!(extra < EXTRA_BYTES, "{extra} bytes of heap more than before");
+        assert_eq!(self.reigns(), before, "somebody was elected");
+        let longest = writer.stop(&self.runtime);
+        assert!(longest < WRITE_MAX, "a write took {longest:?}");
+    }
+}
+
+/// Writes one key after the other; every write must be acknowledged.
+struct Writer {
+    done: Arc<AtomicU64>,
+    stop: Arc<AtomicBool>,
+    task: tokio::task::JoinHandle<Duration>,
+}
+
+impl Writer {
+    fn start(runtime: &Runtime, clerk: Clerk) -> Self {
+        let (done, stop) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
+        let (counter, stopped) = (done.clone(), stop.clone());
+        let task = runtime.spawn(async move {
+            let mut longest = Duration::ZERO;
+            while !stopped.load(Ordering::SeqCst) {
+                let number = counter.load(Ordering::SeqCst);
+                let began = Instant::now();
+                clerk.put(format!("key {}", number % 50), number.to_string()).await.expect("acknowledged");
+                longest = longest.max(began.elapsed());
+                counter.fetch_add(1, Ordering::SeqCst);
+            }
+            longest
+        });
+        Self { done, stop, task }
+    }
+
+    fn done(&self) -> u64 {
+        self.done.load(Ordering::SeqCst)
+    }
+
+    #[track_caller]
+    fn wait_for(&self, count: u64) {
+        let until = Instant::now() + PATIENCE;
+        while self.done() < count {
+            assert!(Instant::now() < until && !self.task.is_finished(), "writes do not go on");
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+
+    /// The longest write.
+    fn stop(self, runtime: &Runtime) -> Duration {
+        self.stop.store(true, Ordering::SeqCst);
+        runtime.block_on(self.task).expect("no write failed")
+    }
+}

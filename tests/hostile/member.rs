@@ -1,0 +1,228 @@
+//! A member gone mad: node 1's certificate is sound and its hello is, too, but what it says next no member could mean.
+//! Nodes 2 and 3 go on without it.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use quinn::{Connection, RecvStream, SendStream};
+use raftmap::raft::{AppendOutcome, Body, Message};
+use raftmap::wire::hello::Hello;
+use raftmap::wire::{KIND_RAFT, peer};
+use raftmap_storage::types::{ClusterId, Entry, Index, Membership, NodeId, Position, SnapshotId, Term};
+
+use crate::arena::{Arena, PATIENCE};
+use crate::bare::{self, HELLO, PEER, frame, says, shown};
+
+const SNAPSHOT_OFFER: u8 = 4;
+
+/// A connection of node 1 to node `to`, and its first stream.
+struct Mad {
+    connection: Connection,
+    send: SendStream,
+    _recv: RecvStream,
+}
+
+/// A connection whose hello nobody has heard yet.
+async fn knock(arena: &Arena, to: u64) -> Connection {
+    let shown = shown(&arena.dir.path().join("n1"));
+    let config = bare::quic(bare::tls(&arena.dir.path().join("ca"), shown, PEER));
+    bare::knock(config, arena.addresses[&to]).await.expect("node 1 is a member")
+}
+
+/// What node 1 would say first: what the others say, under its own name.
+fn hello(arena: &Arena) -> Hello {
+    let cluster = raftmap::net::Identity::load(&arena.dir.path().join("n1")).unwrap().cluster();
+    let members = (1..=3).map(NodeId).collect();
+    let limits = Bytes::from(raftmap::Limits::default().encode().unwrap());
+    let bootstrap =
+        raftmap::raft::entry::Bootstrap { cluster: ClusterId(cluster.0), voters: members, limits };
+    Hello {
+        protocol_min: 1,
+        protocol_max: 1,
+        features: 0,
+        cluster: ClusterId(cluster.0),
+        node: NodeId(1),
+        disk: Default::default(),
+        boot: 1,
+        group: 0,
+        bootstrap: *blake3::hash(&bootstrap.encode().unwrap()).as_bytes(),
+        terms: "members 1, 2, 3".into(),
+    }
+}
+
+impl Mad {
+    async fn new(arena: &Arena, to: u64) -> Self {
+        let connection = knock(arena, to).await;
+        let (mut send, mut recv) = connection.open_bi().await.unwrap();
+        send.write_all(&frame(HELLO, &hello(arena).encode().unwrap())).await.unwrap();
+        let mut header = [0; 16];
+        let heard = recv.read_exact(&mut header).await;
+        assert!(heard.is_ok(), "node {to} does not answer: {:?}", connection.closed().await);
+        send.write_all(&frame(HELLO, b"")).await.unwrap();
+        Self { connection, send, _recv: recv }
+    }
+
+    async fn end(&self) -> String {
+        let end = tokio::time::timeout(PATIENCE, self.connection.closed()).await;
+        end.expect("the connection is closed").to_string()
+    }
+}
+
+#[test]
+fn a_hello_that_does_not_fit_is_refused_in_words() {
+    let arena = Arena::new(&[2, 3]);
+    arena.under(|| {
+        let sound = hello(&arena);
+        let cases = [
+            ("certificate of node 1, hello of node 2", Hello { node: NodeId(2), ..sound.clone() }),
+            ("node 1 is of 0909", Hello { cluster: ClusterId([9; 16]), ..sound.clone() }),
+            ("different terms", Hello { bootstrap: [9; 32], ..sound.clone() }),
+            ("upgrade the older one", Hello { protocol_min: 7, protocol_max: u32::MAX, ..sound.clone() }),
+            ("we are group 0", Hello { group: u64::MAX, ..sound }),
+        ];
+        for (words, hello) in cases {
+            let (before, ..) = arena.counted(2);
+            let end = arena.runtime.block_on(async {
+                let connection = knock(&arena, 2).await;
+                let (mut send, _recv) = connection.open_bi().await.unwrap();
+                send.write_all(&frame(HELLO, &hello.encode().unwrap())).await.unwrap();
+                tokio::time::timeout(PATIENCE, connection.closed()).await.expect(words).to_string()
+            });
+            assert!(says(&end, words), "{words}: {end}");
+            assert!(arena.counted(2).0 > before, "{words}: it is counted");
+        }
+    });
+}
+
+/// Numbers that no member gets to, in every kind of message.
+fn absurd() -> Vec<Message> {
+    let far = [u64::MAX, u64::MAX - 1, 1 << 63, (1 << 62) + 1, 1 << 62, 1 << 61, 1 << 40];
+    let mut messages = Vec::new();
+    for number in far {
+        let (term, last) = (Term(number), Position::new(number, number));
+        let entries = vec![Entry::new(
+            Position::new(number.wrapping_add(1).max(1), number),
+            Bytes::from_static(&[1, 2]),
+        )];
+        let outcome = AppendOutcome::Accepted { matched: Index(number), full: false };
+        let conflict = Some(Position::new(number, number));
+        let rejected = AppendOutcome::Rejected { prev: Index(number), last: Index(number), conflict };
+        let bodies = [
+            Body::PreVote { last },
+            Body::PreVoteReply { granted: true },
+            Body::PreVoteReply { granted: false },
+            Body::Vote { last, transfer: true },
+            Body::Vote { last, transfer: false },
+            Body::VoteReply { granted: true },
+            Body::Append { prev: last, commit: Index(number), entries: vec![] },
+            Body::Append { prev: Position::new(number.saturating_sub(1), 1), commit: Index(number), entries },
+            Body::AppendReply(outcome),
+            Body::AppendReply(rejected),
+            Body::Heartbeat { commit: Index(number), round: number },
+            Body::HeartbeatReply { round: number, stuck: true },
+            Body::TimeoutNow,
+        ];
+        messages.extend(bodies.map(|body| Message { term, body }));
+    }
+    // Of term 1, which is over or is the leader's own: gaps in the log.
+    for index in [1_000_000, 1 << 40, 1 << 62, u64::MAX] {
+        let body = Body::Append { prev: Position::new(index, 1), commit: Index(index), entries: vec![] };
+        messages.push(Message { term: Term(0), body });
+        messages.push(Message {
+            term: Term(0),
+            body: Body::Vote { last: Position::new(index, 0), transfer: false },
+        });
+    }
+    messages
+}
+
+/// What a term may be is bounded, and so is how far one message may move it: a cluster that was led to the last term could
+/// never elect anybody again.
+#[test]
+fn absurd_numbers_move_nobody() {
+    let arena = Arena::new(&[2, 3]);
+    arena.under(|| {
+        for to in [2, 3] {
+            for message in absurd() {
+                let bytes = peer::encode(&message).unwrap().unwrap();
+                arena.runtime.block_on(async {
+                    let mut mad = Mad::new(&arena, to).await;
+                    mad.send.write_all(&frame(KIND_RAFT, &bytes)).await.unwrap();
+                    // Heard, and either dropped or the end of the connection.
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                });
+            }
+        }
+    });
+}
+
+/// A head that no encoder of ours writes.
+fn message_of(head: &[u8]) -> Vec<u8> {
+    [&(head.len() as u32).to_le_bytes()[..], head].concat()
+}
+
+#[test]
+fn messages_that_lie_about_lengths_end_their_connection() {
+    let arena = Arena::new(&[2, 3]);
+    // Term 1, append, prev 1@1, commit 1, and then the number of entries.
+    let append = |entries: &[u8]| [&[1, 4, 1, 1, 1][..], entries].concat();
+    let million = 1_000_000_u32.to_le_bytes();
+    let entries = [&[252][..], &million, &[1, 7, 0].repeat(1_000_000)].concat();
+    let cut = message_of(&append(&[1, 1, 7, 9]));
+    let cases = [
+        message_of(&append(&entries)),
+        message_of(&append(&[&[252][..], &million, &[1, 7, 0].repeat(80_000)].concat())),
+        message_of(&append(&[&[253][..], &(1_u64 << 32).to_le_bytes()].concat())),
+        message_of(&append(&[&[253][..], &(1_u64 << 63).to_le_bytes()].concat())),
+        // One entry that says it has 2^32 - 1 bytes, and one whose checksum is another's.
+        message_of(&append(&[1, 1, 7, 252, 255, 255, 255, 255])),
+        [message_of(&append(&[1, 1, 7, 3])), vec![1, 2, 3]].concat(),
+        u32::MAX.to_le_bytes().to_vec(),
+        [message_of(&[1, 9]), vec![0]].concat(),
+        message_of(&[1, 200]),
+        cut[..cut.len() - 1].to_vec(),
+    ];
+    arena.under(|| {
+        for (number, bytes) in cases.iter().enumerate() {
+            let (_, _, before) = arena.counted(2);
+            let end = arena.runtime.block_on(async {
+                let mad = Mad::new(&arena, 2).await;
+                // The stream of the log takes the largest frames.
+                let mut log = mad.connection.open_uni().await.unwrap();
+                let _closed_or_not = log.write_all(&frame(KIND_RAFT, bytes)).await;
+                mad.end().await
+            });
+            let named = ["malformed message", "arrived damaged"].iter().any(|words| end.contains(words));
+            assert!(named || end == "reset by peer", "case {number}: {end}");
+            assert_eq!(arena.counted(2).2, before + 1, "case {number}: it is counted");
+        }
+    });
+}
+
+/// Snapshots of absurd lengths, and offers that break off: none is taken, and none leaves anything behind.
+#[test]
+fn absurd_snapshots_are_not_taken() {
+    let arena = Arena::new(&[2, 3]);
+    let membership = Membership { voters: (1..=3).map(NodeId).collect() };
+    arena.under(|| {
+        for (length, announced) in
+            [(u64::MAX, u64::MAX), (1 << 63, 1 << 63), (1 << 32, 1 << 32), (200, 300), (0, 0)]
+        {
+            let position = Position::new(u64::MAX, u64::MAX);
+            let snapshot = SnapshotId { position, length: announced, digest: [7; 32] };
+            let offer = peer::Announcement { term: Term(u64::MAX), snapshot, membership: membership.clone() };
+            let offer = [&length.to_le_bytes()[..], &offer.encode().unwrap()].concat();
+            arena.runtime.block_on(async {
+                let mad = Mad::new(&arena, 2).await;
+                let (mut send, mut recv) = mad.connection.open_bi().await.unwrap();
+                send.write_all(&frame(SNAPSHOT_OFFER, &offer)).await.unwrap();
+                let mut answer = [0; 24];
+                let _refused_or_accepted =
+                    tokio::time::timeout(PATIENCE, recv.read_exact(&mut answer)).await.unwrap();
+                let _ = send.write_all(&[7; 100_000]).await;
+                let _ = send.finish();
+                let _verdict = tokio::time::timeout(PATIENCE, recv.read_to_end(10_000)).await.unwrap();
+            });
+        }
+    });
+}
