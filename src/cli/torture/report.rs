@@ -381,8 +381,8 @@ mod tests {
 
     #[test]
     fn what_is_wrong_does_not_pass() {
-        not_passed(|report| drop(report.tally.found.insert("lost", 1)), "1 lost");
-        not_passed(|report| drop(report.tally.found.insert("torn read", 2)), "2 other findings");
+        not_passed(|report| _ = report.tally.found.insert("lost", 1), "1 lost");
+        not_passed(|report| _ = report.tally.found.insert("torn read", 2), "2 other findings");
         not_passed(|report| report.tally.problem("replicas differ".into()), "replicas differ");
         not_passed(|report| report.tally.unresolved = 1, "1 calls without an end");
         not_passed(|report| report.tally.changed_later = 1, "1 changed");
@@ -398,7 +398,7 @@ mod tests {
             (Sort::FullOne, "disk"),
         ] {
             let words = format!("no fault of the kind `{kind}` took hold");
-            not_passed(|report| drop(report.tally.fired.remove(&sort)), &words);
+            not_passed(|report| _ = report.tally.fired.remove(&sort), &words);
         }
         not_passed(|report| report.tally.cycles = 0, "no cycle came to its check");
         not_passed(|report| report.tally.idle_cycles = 3, "3 of 20 cycles acknowledged fewer than 50");
