@@ -10,10 +10,12 @@
 //! both borrow from the slice and copy once, where `Vec<u8>` and `String` would ask for memory first. Lists, whose
 //! elements may take more memory than bytes, use `at_most`.
 
+use std::fmt;
 use std::marker::PhantomData;
-use std::{fmt, io};
 
 use bincode::config;
+use bincode::enc::write::Writer;
+use bincode::error::EncodeError;
 use serde::de::{Error as _, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 use thiserror::Error;
@@ -103,8 +105,8 @@ where
 
 /// A value has one spelling. Others exist: a small number in a long varint, a set out of order or with doubles.
 fn check_spelling<T: Serialize>(value: &T, bytes: &[u8]) -> Result<(), CodecError> {
-    let same = bincode::serde::encode_into_std_write(value, &mut Expected(bytes), config::standard());
-    same.map(|_| ()).map_err(|_| CodecError::Malformed {
+    let same = bincode::serde::encode_into_writer(value, Expected(bytes), config::standard());
+    same.map_err(|_| CodecError::Malformed {
         length: bytes.len(),
         detail: "not the bytes that its value is written in".into(),
     })
@@ -113,13 +115,9 @@ fn check_spelling<T: Serialize>(value: &T, bytes: &[u8]) -> Result<(), CodecErro
 /// Takes these bytes and no others. Nothing is copied.
 struct Expected<'a>(&'a [u8]);
 
-impl io::Write for Expected<'_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0 = self.0.strip_prefix(bytes).ok_or(io::ErrorKind::InvalidData)?;
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
+impl Writer for Expected<'_> {
+    fn write(&mut self, bytes: &[u8]) -> Result<(), EncodeError> {
+        self.0 = self.0.strip_prefix(bytes).ok_or(EncodeError::Other("another spelling"))?;
         Ok(())
     }
 }

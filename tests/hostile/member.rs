@@ -143,15 +143,18 @@ fn absurd_numbers_move_nobody() {
     let arena = Arena::new(&[2, 3]);
     arena.under(|| {
         for to in [2, 3] {
-            for message in absurd() {
-                let bytes = peer::encode(&message).unwrap().unwrap();
-                arena.runtime.block_on(async {
-                    let mut mad = Mad::new(&arena, to).await;
-                    mad.send.write_all(&frame(KIND_RAFT, &bytes)).await.unwrap();
+            arena.runtime.block_on(async {
+                let mut mad = Mad::new(&arena, to).await;
+                for message in absurd() {
+                    if mad.connection.close_reason().is_some() {
+                        mad = Mad::new(&arena, to).await;
+                    }
+                    let bytes = peer::encode(&message).unwrap().unwrap();
+                    let _closed_or_not = mad.send.write_all(&frame(KIND_RAFT, &bytes)).await;
                     // Heard, and either dropped or the end of the connection.
                     tokio::time::sleep(Duration::from_millis(5)).await;
-                });
-            }
+                }
+            });
         }
     });
 }

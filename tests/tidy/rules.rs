@@ -144,6 +144,7 @@ const PURE_ALLOWED: &[&str] = &[
     "std::error::Error",
     "std::fmt",
     "std::iter",
+    "std::marker",
     "std::mem",
     "std::net::SocketAddr",
     "std::num",
