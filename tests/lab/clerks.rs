@@ -63,6 +63,6 @@ impl Lab {
             let hidden = self.all().filter(|at| !members.contains(at));
             hidden.for_each(|at| cut.extend(link(NetEnd::Client(clerk), NetEnd::Node(at))));
         }
-        self.world.links.cut_only(cut);
+        self.cut_only(cut);
     }
 }

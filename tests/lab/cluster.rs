@@ -10,6 +10,7 @@ use raftmap::raft::{RoleKind, Status};
 use raftmap::storage::Options;
 use raftmap::{Limits, Timing};
 use raftmap_sim::dice::Dice;
+use raftmap_sim::history::{CHECKS, UNKNOWN_CHECKS};
 use raftmap_sim::net::End;
 use raftmap_sim::setup::{Faults, Load, Net, Setup};
 use raftmap_sim::tap::{Tap, Traffic};
@@ -218,6 +219,12 @@ impl Lab {
                 cut.extend([(End::Node(at), other), (other, End::Node(at))]);
             }
         }
+        self.cut_only(cut);
+    }
+
+    /// Exactly these links are cut: some may lose their leader by it, and some may find another one.
+    pub(crate) fn cut_only(&mut self, cut: BTreeSet<(End, End)>) {
+        self.world.upsets += 2;
         self.world.links.cut_only(cut);
     }
 
@@ -226,7 +233,7 @@ impl Lab {
         let pairs = self.all().flat_map(|from| self.all().map(move |to| (from, to)));
         let cut = pairs.filter(|(from, to)| part[*from] != part[*to]);
         let cut = cut.map(|(from, to)| (End::Node(from), End::Node(to))).collect();
-        self.world.links.cut_only(cut);
+        self.cut_only(cut);
     }
 
     /// As the course's reliable network: nothing is lost or late from now on.
@@ -344,6 +351,11 @@ impl Lab {
         assert!(alike, "five seconds of peace, and they differ");
         self.check_commands();
         self.world.judge();
+        let count = |name| self.world.trace.marks.get(name).copied().unwrap_or(0);
+        let (checks, unknown) = (count(CHECKS), count(UNKNOWN_CHECKS));
+        // A check that gave up has not passed.
+        assert!(unknown * 1_000 <= checks, "{unknown} of {checks} checks came to no end");
+        assert!(checks > 0 || self.world.history.is_empty(), "clerks called, and nothing was checked");
     }
 
     fn are_alike(&self) -> bool {

@@ -215,7 +215,9 @@ fn leader_partition_clerk_4a() {
         lab.clerk_does(0, "log", append(0));
         let leader = lab.one_leader();
         lab.part(&[leader], &[&[leader]]);
-        let calls: Vec<usize> = (1..=COUNT).map(|at| lab.world.call(0, "log", append(at))).collect();
+        // To many keys: the search by all orders has no end for a hundred appends at once to one.
+        let key = |at: usize| format!("log-{}", at % 25);
+        let calls: Vec<usize> = (1..=COUNT).map(|at| lab.world.call(0, &key(at), append(at))).collect();
         lab.run(ELECTION);
         assert!(calls.iter().all(|call| lab.end(*call) == End::Unknown), "a call ended without a majority");
         lab.connect_all();
