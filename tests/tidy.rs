@@ -3,6 +3,8 @@
 
 #![allow(clippy::expect_used, clippy::panic, reason = "a test that cannot go on ends there")]
 
+#[path = "tidy/faults.rs"]
+mod faults;
 #[path = "tidy/rules.rs"]
 mod rules;
 #[path = "tidy/scan.rs"]
@@ -112,4 +114,13 @@ fn known_bugs_are_in_the_list_and_in_no_build() {
     assert_eq!(hooks, listed, "switches in the code, and in the list");
     none(files.iter().flat_map(|(path, content)| switches::leaks(path, content)).collect());
     assert!(!cfg!(raftmap_bugs));
+}
+
+#[test]
+fn the_catalogue_of_faults_names_tests_that_are_there() {
+    let files = files();
+    let text =
+        |wanted: &str| files.iter().find(|(path, _)| path == wanted).map(|(_, content)| content.clone());
+    let catalogue = text("tests/FAULTS.md").expect("the catalogue");
+    none(faults::wrong(&catalogue, text));
 }
