@@ -77,7 +77,7 @@ fn reads_back(map: &BTreeMap<Bytes, Pair>, ledger: &Ledger, at: Moment) -> Vec<S
     for (key, pair) in map.iter().filter(|(key, _)| *key != "after the cut") {
         let mut seen = std::collections::BTreeSet::new();
         for token in tokens(&pair.value) {
-            if ledger.refused.contains(&token) {
+            if ledger.refused.get(&token).is_some_and(|refused| *refused <= at) {
                 broken.push(format!("{token} of {} was refused, and is there", text(key)));
             }
             if !seen.insert(token.clone()) {
@@ -88,7 +88,7 @@ fn reads_back(map: &BTreeMap<Bytes, Pair>, ledger: &Ledger, at: Moment) -> Vec<S
     broken
 }
 
-/// The tokens of a value: `<client.number>`, each with padding behind it.
+/// The tokens of a value: `<generation.client.number>`, each with padding behind it.
 fn tokens(value: &[u8]) -> Vec<String> {
     text(value).split_inclusive('>').filter_map(|part| Some(part[part.find('<')?..].to_owned())).collect()
 }
