@@ -24,7 +24,7 @@ pub struct Operation {
     pub key: KeyId,
     /// What was asked.
     pub call: Call,
-    /// Not later than this it had been sent.
+    /// It had not been sent before this.
     pub invoked_ns: u64,
     /// What came of it, and when that was known.
     pub outcome: Outcome,

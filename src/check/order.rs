@@ -2,7 +2,7 @@
 //! of a register the versions are. It trusts no place in the log.
 //!
 //! Both turn an operation into a *place*, and real time asks one thing of places: an operation that began after another
-//! one had returned does not stand before it. See `Floor`.
+//! one had returned does not stand before it. See [`Floor`].
 //!
 //! A key that got both appends and puts, or a token twice, shows no order: it is left to the other checkers.
 
@@ -10,41 +10,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::content::{Beginnings, Content};
 use super::findings::{Findings, Kind};
-use super::history::{Call, History, KeyId, Last, Operation, Outcome, Reply};
-
-/// The operations of one key.
-pub struct Lane<'a> {
-    /// Which.
-    pub key: KeyId,
-    /// Its name, for findings.
-    pub name: String,
-    /// In the order of the history.
-    pub operations: Vec<&'a Operation>,
-    /// Its last get.
-    pub last: Option<(&'a Operation, &'a Last)>,
-}
-
-/// All keys with their operations.
-pub fn lanes(history: &History) -> Vec<Lane<'_>> {
-    let mut lanes: Vec<Lane<'_>> = history
-        .keys()
-        .map(|key| Lane {
-            key,
-            name: String::from_utf8_lossy(history.name(key)).into_owned(),
-            operations: Vec::new(),
-            last: history.last(key).and_then(|last| Some((history.operations().get(last.place)?, last))),
-        })
-        .collect();
-    for operation in history.operations() {
-        if let Some(lane) = lanes.get_mut(operation.key.0 as usize) {
-            lane.operations.push(operation);
-        }
-    }
-    lanes
-}
+use super::floor::Floor;
+use super::history::{Call, Operation, Outcome, Reply};
+use super::lane::Lane;
 
 /// Checks one key; `false` where it shows no order.
-pub fn check(lane: &Lane<'_>, findings: &mut Findings) -> bool {
+pub(super) fn check(lane: &Lane<'_>, findings: &mut Findings) -> bool {
     let writes = || lane.operations.iter().filter(|operation| operation.is_write());
     let tokens: BTreeMap<Content, &Operation> =
         writes().filter_map(|write| Some((write.written()?, *write))).collect();
@@ -60,30 +31,6 @@ pub fn check(lane: &Lane<'_>, findings: &mut Findings) -> bool {
             check_register(lane, &tokens, findings);
             true
         }
-    }
-}
-
-/// The least place that an operation may have: the highest one among those that had returned when it began.
-struct Floor {
-    /// By time; the place is the highest so far.
-    steps: Vec<(u64, u64)>,
-}
-
-impl Floor {
-    /// From (returned, place) of operations, in any order.
-    fn new(mut steps: Vec<(u64, u64)>) -> Self {
-        steps.sort_unstable();
-        let mut highest = 0;
-        for (_, place) in &mut steps {
-            highest = highest.max(*place);
-            *place = highest;
-        }
-        Self { steps }
-    }
-
-    fn at(&self, invoked_ns: u64) -> u64 {
-        let before = self.steps.partition_point(|(returned, _)| *returned < invoked_ns);
-        before.checked_sub(1).and_then(|step| self.steps.get(step)).map_or(0, |(_, place)| *place)
     }
 }
 

@@ -181,7 +181,19 @@ impl Clerk {
     /// # Errors
     /// No server answered before the deadline, or all of them refused.
     pub async fn get(&self, key: impl AsRef<[u8]>) -> Result<Option<Versioned>> {
-        self.read(Query::Get { key: copy(key) }, false).await.and_then(got)
+        Ok(self.get_with_index(key).await?.1)
+    }
+
+    /// As [`get`](Self::get), with the log index of the state that was read: everything up to there is in it. A key that
+    /// is found has a version at or below it.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get).
+    pub async fn get_with_index(&self, key: impl AsRef<[u8]>) -> Result<(u64, Option<Versioned>)> {
+        match self.read(Query::Get { key: copy(key) }, false).await? {
+            Answer::Got { index, found } => Ok((index.0, found)),
+            other => Err(unexpected(&other)),
+        }
     }
 
     /// As [`get`](Self::get), but from whatever the nearest node has applied: possibly old, never torn.

@@ -6,9 +6,11 @@
 mod bench;
 mod calls;
 mod cert;
+mod check;
 mod demo;
 mod duration;
 mod exit;
+mod lines;
 mod log;
 mod members;
 mod output;
@@ -93,6 +95,8 @@ enum Command {
     Bench(bench::Args),
     /// Run three nodes, kill them under load, and check that nothing is lost or counted twice
     Demo(demo::Args),
+    /// Check a recorded history: nothing lost, doubled, stale, or out of order
+    Check(check::Args),
 }
 
 /// Half the processors serve the network: each node has a replica's and a log writer's thread besides, and threads that
@@ -134,6 +138,7 @@ async fn dispatch(command: Command, style: Style) -> Outcome {
         Command::Cert(command) => cert::run(command, style),
         Command::Bench(args) => bench::run(args, style).await,
         Command::Demo(args) => demo::run(args, style).await,
+        Command::Check(args) => check::run(&args, style),
     }
 }
 
@@ -189,6 +194,8 @@ mod tests {
             "raftmap bench --servers 127.0.0.1:1 --op append --clients 256 --seconds 10 --value-bytes 256",
             "raftmap demo --nodes 3 --seconds 20 --clients 8 --kill-every 2s --dir d --seed 7 --json",
             "raftmap demo",
+            "raftmap demo --history h.jsonl",
+            "raftmap check h.jsonl --json",
         ] {
             // `append` without servers is understood only where the environment names them.
             if line.contains("append k") && std::env::var_os("RAFTMAP_SERVERS").is_none() {

@@ -1,4 +1,4 @@
-//! Three `raftmap serve` processes with certificates of their own, and ways to be unkind to them.
+//! `raftmap serve` processes, three where nothing else is said, with certificates of their own, and ways to be unkind to them.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -14,7 +14,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 /// What a node is given to find its feet, on a busy machine.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 /// SIGTERM promises this.
 pub(crate) const STOP_MAX: Duration = Duration::from_secs(2);
 
@@ -87,6 +87,8 @@ pub(crate) fn free_address() -> SocketAddr {
 pub(crate) struct Cluster {
     pub(crate) dir: TempDir,
     pub(crate) addresses: BTreeMap<u64, SocketAddr>,
+    /// Where a node is to look for another one, where that is not its address.
+    pub(crate) roads: BTreeMap<(u64, u64), SocketAddr>,
     /// Passed to each `serve`.
     more: Vec<String>,
     children: BTreeMap<u64, Child>,
@@ -95,23 +97,37 @@ pub(crate) struct Cluster {
 impl Cluster {
     /// Three nodes that serve, with these arguments besides the usual ones.
     pub(crate) async fn start(more: &[&str]) -> Self {
+        let mut cluster = Self::prepare(3, more);
+        cluster.spawn_all().await;
+        cluster
+    }
+
+    /// So many nodes that do not run yet.
+    pub(crate) fn prepare(nodes: u64, more: &[&str]) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let path = |name: &str| dir.path().join(name).display().to_string();
         run(&["cert", "new-cluster", "--out", &path("authority")]).code(0);
-        for id in ["1", "2", "3"] {
-            let out = path(&format!("identity-{id}"));
-            run(&["cert", "node", "--cluster", &path("authority"), "--id", id, "--out", &out]).code(0);
+        for id in 1..=nodes {
+            let (id, out) = (id.to_string(), path(&format!("identity-{id}")));
+            run(&["cert", "node", "--cluster", &path("authority"), "--id", &id, "--out", &out]).code(0);
         }
         run(&["cert", "client", "--cluster", &path("authority"), "--name", "test", "--out", &path("client")])
             .code(0);
-        let addresses = (1..=3).map(|id| (id, free_address())).collect();
+        let addresses = (1..=nodes).map(|id| (id, free_address())).collect();
         let more = more.iter().map(|argument| (*argument).to_owned()).collect();
-        let mut cluster = Self { dir, addresses, more, children: BTreeMap::new() };
-        for id in 1..=3 {
-            cluster.spawn(id);
+        Self { dir, addresses, roads: BTreeMap::new(), more, children: BTreeMap::new() }
+    }
+
+    /// Starts all of them and waits until they serve.
+    pub(crate) async fn spawn_all(&mut self) {
+        for id in self.addresses.keys().copied().collect::<Vec<_>>() {
+            self.spawn(id);
         }
-        cluster.wait_all_applied().await;
-        cluster
+        self.wait_all_applied().await;
+    }
+
+    fn road(&self, from: u64, to: u64) -> SocketAddr {
+        self.roads.get(&(from, to)).copied().unwrap_or(self.addresses[&to])
     }
 
     pub(crate) fn node_dir(&self, id: u64) -> PathBuf {
@@ -121,7 +137,7 @@ impl Cluster {
     /// `serve` for a node, not yet running.
     pub(crate) fn serve(&self, id: u64) -> Command {
         let peers: Vec<String> =
-            self.addresses.iter().map(|(id, address)| format!("{id}={address}")).collect();
+            self.addresses.keys().map(|other| format!("{other}={}", self.road(id, *other))).collect();
         let mut command = raftmap(&["serve", "--exit-with-stdin", "--id", &id.to_string()]);
         command.arg("--dir").arg(self.node_dir(id)).args(["--listen", &self.addresses[&id].to_string()]);
         command.args(["--peers", &peers.join(",")]).args(&self.more);
@@ -258,7 +274,7 @@ impl Cluster {
     }
 
     pub(crate) fn logs(&self) -> String {
-        (1..=3)
+        (1..=self.addresses.len())
             .map(|id| fs::read_to_string(self.dir.path().join(format!("node-{id}.log"))).unwrap_or_default())
             .collect::<Vec<_>>()
             .join("\n")

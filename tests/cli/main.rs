@@ -14,5 +14,6 @@ mod crash;
 mod damage;
 mod demo;
 mod failing;
+mod lab;
 mod load;
 mod offline;

@@ -37,7 +37,7 @@ fn basic_agree_2b() {
     each_seed("basic_agree_2b", |seed| {
         let mut lab = Plan::new(seed, 3).start();
         for place in 1..=3 {
-            assert_eq!(lab.agreed_len() as u64, place - 1, "agreed on before anybody asked");
+            assert_eq!(lab.agreed_len(), place - 1, "agreed on before anybody asked");
             assert_eq!(lab.agree(3), place);
         }
         assert_eq!(lab.agreed_len(), 3);
@@ -169,7 +169,7 @@ fn concurrent_starts_2b() {
                 continue;
             }
             assert!(all, "one term, and not all are agreed on");
-            assert_eq!(lab.agreed_len(), COUNT, "each has a place of its own");
+            assert_eq!(lab.agreed_len(), COUNT as u64, "each has a place of its own");
             return lab.finish();
         }
         panic!("the term changed in five tries of five");
@@ -199,7 +199,7 @@ fn rejoin_2b() {
 
         lab.connect_all();
         lab.agree_at_last(3);
-        assert!(dropped.iter().all(|sequence| lab.place(*sequence).is_none()), "dropped, and agreed on");
+        assert!(dropped.into_iter().all(|sequence| lab.place(sequence).is_none()), "dropped, and agreed on");
         assert_eq!(lab.agreed_len(), 4);
         lab.finish();
     });
@@ -241,8 +241,8 @@ fn backup_2b() {
         // By terms, not by entries: five seconds' heartbeats to four members are 400.
         let (took, asked) = (lab.world.now - rejoined, lab.traffic().requests - traffic.requests);
         assert!(took < ELECTION * 5 && asked < 400, "{took:?} and {asked} messages to catch up");
-        assert_eq!(lab.agreed_len(), 2 * COUNT + 2);
-        assert!(vain.iter().all(|sequence| lab.place(*sequence).is_none()), "dropped, and agreed on");
+        assert_eq!(lab.agreed_len(), 2 * COUNT as u64 + 2);
+        assert!(vain.into_iter().all(|sequence| lab.place(sequence).is_none()), "dropped, and agreed on");
         lab.finish();
     });
 }

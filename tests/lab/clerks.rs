@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use raftmap_sim::check::history::{End, What};
+use raftmap_sim::history::{End, What};
 use raftmap_sim::net::End as NetEnd;
 
 use crate::cluster::{Lab, millis};

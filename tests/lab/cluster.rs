@@ -15,6 +15,8 @@ use raftmap_sim::setup::{Faults, Load, Net, Setup};
 use raftmap_sim::tap::{Tap, Traffic};
 use raftmap_sim::world::World;
 
+use crate::commands::Agreed;
+
 pub(crate) const fn millis(millis: u64) -> Duration {
     Duration::from_millis(millis)
 }
@@ -37,6 +39,7 @@ pub(crate) struct Lab {
     pub(crate) requests: u64,
     /// The numbers of commands that append to the common key, by their requests.
     pub(crate) asked: BTreeMap<u64, u64>,
+    pub(crate) agreed: Agreed,
 }
 
 /// A cluster before it begins.
@@ -67,6 +70,7 @@ impl Plan {
             late: 0,
         };
         setup.clocks = vec![1_000; nodes];
+        setup.offsets = vec![Duration::ZERO; nodes];
         setup.syncs = (0..nodes).map(|_| dice.time(millis(1) / 10, millis(3))).collect();
         // Never by itself.
         setup.safety = TEST_MAX * 1_000;
@@ -101,7 +105,16 @@ impl Plan {
         world.clients.iter_mut().for_each(|client| client.stopped = true);
         let connected = vec![true; nodes];
         let dice = Dice::new(seed, "script");
-        Lab { world, connected, dice, session: None, sequence: 0, requests: 0, asked: BTreeMap::new() }
+        Lab {
+            world,
+            connected,
+            dice,
+            session: None,
+            sequence: 0,
+            requests: 0,
+            asked: BTreeMap::new(),
+            agreed: Agreed::default(),
+        }
     }
 }
 

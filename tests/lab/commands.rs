@@ -31,6 +31,17 @@ pub(crate) struct Ticket {
     pub(crate) sequence: u64,
 }
 
+/// The commands that are agreed on, as far as somebody looked.
+#[derive(Default)]
+pub(crate) struct Agreed {
+    /// Entries looked at.
+    looked: u64,
+    /// Commands among them. One that was asked again may be there twice.
+    count: u64,
+    /// By number: where it first stands in the log, and among the commands.
+    places: BTreeMap<u64, (Index, u64)>,
+}
+
 impl Lab {
     /// A new command's number.
     pub(crate) fn number(&mut self) -> u64 {
@@ -108,32 +119,38 @@ impl Lab {
 
     // ---- What was agreed on ----
 
-    /// The commands that are agreed on, in their order, and where they stand in the log.
-    fn agreed(&self) -> impl Iterator<Item = (Index, u64)> + '_ {
+    /// Takes in what was agreed on since the last look.
+    fn learn(&mut self) {
         let tap = self.world.tap.as_ref().expect("a lab has one");
-        let marks = self.world.watch.committed().iter().zip(1..);
-        let writes =
-            marks.filter_map(|((term, _), index)| Some((Index(index), tap.write_at(Index(index), *term)?)));
-        writes
-            .filter(|(_, (session, _))| Some(*session) == self.session)
-            .map(|(index, (_, sequence))| (index, sequence))
+        for (term, _) in self.world.watch.committed().iter().skip(self.agreed.looked as usize) {
+            self.agreed.looked += 1;
+            let index = Index(self.agreed.looked);
+            let Some((session, sequence)) = tap.write_at(index, *term) else { continue };
+            if Some(session) == self.session {
+                self.agreed.count += 1;
+                self.agreed.places.entry(sequence).or_insert((index, self.agreed.count));
+            }
+        }
     }
 
     /// How many commands are agreed on.
-    pub(crate) fn agreed_len(&self) -> usize {
-        self.agreed().count()
+    pub(crate) fn agreed_len(&mut self) -> u64 {
+        self.learn();
+        self.agreed.count
     }
 
     /// How many members have executed it.
-    pub(crate) fn executed_on(&self, sequence: u64) -> usize {
-        let Some((index, _)) = self.agreed().find(|(_, found)| *found == sequence) else { return 0 };
+    pub(crate) fn executed_on(&mut self, sequence: u64) -> usize {
+        self.learn();
+        let Some((index, _)) = self.agreed.places.get(&sequence) else { return 0 };
         let lives = self.world.nodes.iter().filter_map(|node| node.life.as_ref());
-        lives.filter(|life| life.replica.map().applied_index() >= index).count()
+        lives.filter(|life| life.replica.map().applied_index() >= *index).count()
     }
 
     /// Its place among the commands agreed on, from 1.
-    pub(crate) fn place(&self, sequence: u64) -> Option<u64> {
-        self.agreed().position(|(_, found)| found == sequence).map(|at| at as u64 + 1)
+    pub(crate) fn place(&mut self, sequence: u64) -> Option<u64> {
+        self.learn();
+        self.agreed.places.get(&sequence).map(|(_, place)| *place)
     }
 
     /// The place it would have among the commands of this member's log.

@@ -118,6 +118,8 @@ fn figure_8_2c() {
                 lab.restart(at);
             }
         }
+        let (elections, agreed) = (lab.world.watch.elections, lab.agreed_len());
+        assert!(elections >= 30 && agreed >= 10, "{elections} elections and {agreed} commands show nothing");
         lab.down().into_iter().for_each(|at| lab.restart(at));
         lab.agree_at_last(5);
         lab.finish();
@@ -165,6 +167,8 @@ fn figure_8_unreliable_2c() {
                 lab.connect(at);
             }
         }
+        let (elections, agreed) = (lab.world.watch.elections, lab.agreed_len());
+        assert!(elections >= 5 && agreed >= 5, "{elections} elections and {agreed} commands show nothing");
         lab.connect_all();
         lab.agree_at_last(5);
         lab.finish();

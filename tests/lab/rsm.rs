@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use raftmap::kv::{Command, Reply};
 use raftmap::wire::client::{Answer, Refusal};
-use raftmap_sim::check::history::{End, What};
+use raftmap_sim::history::{End, What};
 
 use crate::cluster::{ELECTION, Lab, Plan, millis};
 use crate::commands::Ticket;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use raftmap_sim::check::history::{End, What};
+use raftmap_sim::history::{End, What};
 
 use crate::cluster::{ELECTION, Lab, Plan, millis};
 use crate::seeds::each_seed;

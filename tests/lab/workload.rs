@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use raftmap_sim::check::history::{End, What};
+use raftmap_sim::history::{End, What};
 
 use crate::cluster::{ELECTION, Lab, Plan, millis};
 

@@ -4,16 +4,18 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use raftmap::{Clerk, Error, Pending};
+use raftmap::check::{Call, Content, History, Operation, Outcome};
+use raftmap::{Clerk, Command, Error, Pending, Written};
 
-use super::history::{History, Key, Moment, Outcome, PART_BYTES, Read, Seen, Token, Write};
+use super::record::Record;
+use super::tokens::{Key, PART_BYTES, RECORDED_PART_BYTES, found, stored, token};
 use crate::cli::random::Random;
 
 /// Logs that clients append to.
 const LOGS: u16 = 3;
 /// Registers that clients put to.
 const REGISTERS: u16 = 5;
-/// Operations a client writes down at most; then it stops. Bounds memory, at some 60 bytes each.
+/// Operations a client writes down at most; then it stops. Bounds memory, at some 100 bytes each.
 const OPERATIONS_MAX: usize = 2_000_000;
 /// How long a call may take before it is unknown and has to be asked about.
 const DEADLINE: Duration = Duration::from_secs(3);
@@ -28,6 +30,8 @@ pub(super) struct Board {
     stop: AtomicBool,
     /// Bytes sent to each log so far: they say which part of it is in use.
     logs: [AtomicU64; LOGS as usize],
+    /// Where operations are written down besides.
+    pub(super) record: Record,
     /// For the eye, while it runs.
     pub(super) acked: AtomicU64,
     /// Reads answered, for the eye.
@@ -36,8 +40,9 @@ pub(super) struct Board {
 
 impl Board {
     /// An empty board; its clock begins now.
-    pub(super) fn new() -> Arc<Self> {
+    pub(super) fn new(record: Record) -> Arc<Self> {
         Arc::new(Self {
+            record,
             started: Instant::now(),
             stop: AtomicBool::new(false),
             logs: Default::default(),
@@ -47,8 +52,8 @@ impl Board {
     }
 
     /// Now, by the run's clock.
-    pub(super) fn now(&self) -> Moment {
-        u64::try_from(self.started.elapsed().as_nanos()).unwrap_or(Moment::MAX)
+    pub(super) fn now(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_nanos()).unwrap_or(u64::MAX)
     }
 
     /// Lets clients begin nothing more.
@@ -64,22 +69,23 @@ impl Board {
     fn append_to(&self, log: u16, bytes: u64) -> Key {
         let before =
             self.logs.get(usize::from(log)).map_or(0, |sent| sent.fetch_add(bytes, Ordering::Relaxed));
-        part_at(log, before)
+        self.part_at(log, before)
     }
 
     /// The part of a log that was last appended to.
     fn current(&self, log: u16) -> Key {
-        part_at(log, self.logs.get(usize::from(log)).map_or(0, |sent| sent.load(Ordering::Relaxed)))
+        self.part_at(log, self.logs.get(usize::from(log)).map_or(0, |sent| sent.load(Ordering::Relaxed)))
     }
-}
 
-fn part_at(log: u16, bytes: u64) -> Key {
-    Key::Log { log, part: u32::try_from(bytes / PART_BYTES).unwrap_or(u32::MAX) }
+    fn part_at(&self, log: u16, bytes: u64) -> Key {
+        let part_bytes = if self.record.is_on() { RECORDED_PART_BYTES } else { PART_BYTES };
+        Key::Log { log, part: u32::try_from(bytes / part_bytes).unwrap_or(u32::MAX) }
+    }
 }
 
 /// One client.
 pub(super) struct Client {
-    id: u16,
+    id: u32,
     clerk: Clerk,
     random: Random,
     board: Arc<Board>,
@@ -91,7 +97,7 @@ pub(super) struct Client {
 
 impl Client {
     /// Client `id` of the run with this seed. It asks about unknown outcomes until `end`.
-    pub(super) fn new(id: u16, seed: u64, clerk: Clerk, board: Arc<Board>, end: Instant) -> Self {
+    pub(super) fn new(id: u32, seed: u64, clerk: Clerk, board: Arc<Board>, end: Instant) -> Self {
         let random = Random::branch(seed, id.into());
         let clerk = clerk.with_deadline(DEADLINE);
         Self { id, clerk, random, board, end, last_number: 0, history: History::default() }
@@ -99,7 +105,7 @@ impl Client {
 
     /// Works until the board says stop; returns what it did and saw.
     pub(super) async fn run(mut self) -> History {
-        while !self.board.stopped() && self.history.writes.len() + self.history.reads.len() < OPERATIONS_MAX {
+        while !self.board.stopped() && self.history.len() < OPERATIONS_MAX {
             match self.random.below(100) {
                 0..50 => self.append().await,
                 50..65 => self.put().await,
@@ -114,18 +120,15 @@ impl Client {
 
     async fn append(&mut self) {
         let (log, token) = (self.random.below(LOGS.into()) as u16, self.token());
-        let text = token.to_string();
-        let key = self.board.append_to(log, text.len() as u64);
-        let invoked = self.board.now();
-        let result = self.clerk.append(key.to_string(), &text).await;
-        self.wrote(token, key, invoked, result).await;
+        let key = self.board.append_to(log, token.len() as u64).to_string();
+        let command = Command::Append { key: key.clone().into(), value: token.clone().into() };
+        self.write(key, Call::Append(Content::of(token.as_bytes())), &token, command).await;
     }
 
     async fn put(&mut self) {
-        let (key, token) = (self.register(), self.token());
-        let invoked = self.board.now();
-        let result = self.clerk.put(key.to_string(), token.to_string()).await;
-        self.wrote(token, key, invoked, result).await;
+        let (key, token) = (self.register().to_string(), self.token());
+        let command = Command::Put { key: key.clone().into(), value: token.clone().into() };
+        self.write(key, Call::Put(Content::of(token.as_bytes())), &token, command).await;
     }
 
     async fn read_log(&mut self) {
@@ -139,57 +142,90 @@ impl Client {
     }
 
     async fn read(&mut self, key: Key) {
-        let invoked = self.board.now();
-        let result = self.clerk.get(key.to_string()).await;
-        let returned = self.board.now();
-        let Ok(found) = result else { return tokio::time::sleep(AFTER_REFUSAL).await };
-        let seen = found.map_or(Seen::ABSENT, |found| Seen::of(found.version, &found.value));
-        self.history.reads.push(Read { key, invoked, returned, seen });
+        self.last_number += 1;
+        let key = key.to_string();
+        let begun = self.operation(&key, Call::Get);
+        let result = self.clerk.get_with_index(&key).await;
+        let returned_ns = self.board.now();
+        let Ok((index, seen)) = result else { return tokio::time::sleep(AFTER_REFUSAL).await };
+        let outcome = Outcome::Done { returned_ns, index, reply: found(seen.as_ref()) };
+        self.ended(Operation { outcome, ..begun }, &key, seen.as_ref().map(|seen| &seen.value[..]));
         self.board.reads.fetch_add(1, Ordering::Relaxed);
     }
 
-    fn token(&mut self) -> Token {
+    /// Its next operation's.
+    fn token(&mut self) -> String {
         self.last_number += 1;
-        Token { client: self.id, number: self.last_number }
+        token(self.id, self.last_number)
     }
 
     fn register(&mut self) -> Key {
         Key::Register { number: self.random.below(REGISTERS.into()) as u16 }
     }
 
-    /// Writes down how a write ended, after having found out.
-    async fn wrote(&mut self, token: Token, key: Key, invoked: Moment, result: raftmap::Result<u64>) {
-        let outcome = match result {
-            Ok(version) => Outcome::Acked { version },
+    fn operation(&mut self, key: &str, call: Call) -> Operation {
+        let (client, number, key) = (self.id, self.last_number, self.history.key(key.as_bytes()));
+        Operation { client, number, key, call, invoked_ns: self.board.now(), outcome: Outcome::Unknown }
+    }
+
+    /// Writes, finds out what came of it, and writes that down.
+    async fn write(&mut self, key: String, call: Call, token: &str, command: Command) {
+        let begun = self.operation(&key, call);
+        let end = match self.clerk.write(command).await {
+            Ok(written) => End::of(&written),
             Err(Error::Unknown(pending)) => resolve(pending, self.end).await,
-            Err(Error::SessionExpired) => Outcome::Unknown,
+            Err(Error::SessionExpired) => End::Unknown,
             // Every other error promises that it was not done, and the check holds it to that.
-            Err(_) => Outcome::NotDone,
+            Err(_) => End::Refused,
         };
-        let returned = self.board.now();
-        self.history.writes.push(Write { token, key, invoked, returned, outcome });
-        match outcome {
-            Outcome::Acked { .. } => drop(self.board.acked.fetch_add(1, Ordering::Relaxed)),
-            Outcome::Unknown | Outcome::NotDone => tokio::time::sleep(AFTER_REFUSAL).await,
+        let outcome = end.at(self.board.now());
+        self.ended(Operation { outcome, ..begun }, &key, Some(token.as_bytes()));
+        match end {
+            End::Done { .. } => drop(self.board.acked.fetch_add(1, Ordering::Relaxed)),
+            End::Unknown | End::Refused => tokio::time::sleep(AFTER_REFUSAL).await,
+        }
+    }
+
+    fn ended(&mut self, operation: Operation, key: &str, value: Option<&[u8]>) {
+        self.board.record.note(&operation, key, value);
+        self.history.push(operation);
+    }
+}
+
+/// How a write ended.
+#[derive(Clone, Copy)]
+enum End {
+    Done { index: u64, reply: raftmap::check::Reply },
+    Unknown,
+    Refused,
+}
+
+impl End {
+    fn of(written: &Written) -> Self {
+        stored(&written.reply).map_or(Self::Refused, |reply| Self::Done { index: written.index, reply })
+    }
+
+    fn at(self, returned_ns: u64) -> Outcome {
+        match self {
+            Self::Done { index, reply } => Outcome::Done { returned_ns, index, reply },
+            Self::Unknown => Outcome::Unknown,
+            Self::Refused => Outcome::Refused { returned_ns },
         }
     }
 }
 
 /// Asks about a write under its own number, until somebody knows or the time is over.
-async fn resolve(mut pending: Pending, end: Instant) -> Outcome {
+async fn resolve(mut pending: Pending, end: Instant) -> End {
     loop {
         let left = end.saturating_duration_since(Instant::now());
         if left.is_zero() {
-            return Outcome::Unknown;
+            return End::Unknown;
         }
         match pending.resolve(left.min(DEADLINE)).await {
-            Ok(written) => {
-                let stored = written.version().map(|version| Outcome::Acked { version });
-                return stored.unwrap_or(Outcome::NotDone);
-            }
+            Ok(written) => return End::of(&written),
             Err(Error::Unknown(again)) => pending = again,
             // Whatever it was, it does not undo that the write had been sent.
-            Err(_) => return Outcome::Unknown,
+            Err(_) => return End::Unknown,
         }
     }
 }
@@ -200,7 +236,7 @@ mod tests {
 
     #[test]
     fn a_log_goes_on_in_its_next_part() {
-        let board = Board::new();
+        let board = Board::new(Record::default());
         assert_eq!(board.append_to(1, PART_BYTES - 1), Key::Log { log: 1, part: 0 });
         assert_eq!(board.append_to(1, 10), Key::Log { log: 1, part: 0 });
         assert_eq!(board.append_to(1, 10), Key::Log { log: 1, part: 1 });
@@ -210,7 +246,7 @@ mod tests {
 
     #[test]
     fn clients_stop_when_they_are_told() {
-        let board = Board::new();
+        let board = Board::new(Record::default());
         assert!(!board.stopped());
         board.stop();
         assert!(board.stopped());

@@ -8,19 +8,19 @@
 //! | `killer`  | SIGKILL and restart                                        |
 //! | `plan`    | who is killed next (pure)                                  |
 //! | `clients` | load, and what it saw                                      |
-//! | `history` | what clients saw (pure)                                    |
-//! | `check`   | whether that can be true (pure)                            |
+//! | `tokens`  | what clients write, and where (pure)                       |
+//! | `record`  | the file of `--history`                                    |
 //! | `report`  | what it came to (pure)                                     |
 //! | `view`    | the screen                                                 |
 
-mod check;
 mod clients;
-mod history;
 mod killer;
 mod nodes;
 mod plan;
 mod play;
+mod record;
 mod report;
+mod tokens;
 mod view;
 
 use std::io;
@@ -28,6 +28,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use self::play::Play;
+use self::record::Record;
 use self::report::Report;
 use super::exit::{Exit, Failure, Outcome, chain};
 use super::output::Style;
@@ -71,6 +72,9 @@ pub(crate) struct Args {
     /// Decides who is killed when and what clients do; drawn and printed where it is not given
     #[arg(long)]
     seed: Option<u64>,
+    /// Write every operation as a line of JSON into this file, for `raftmap check` or another tool
+    #[arg(long, value_name = "FILE")]
+    history: Option<PathBuf>,
 }
 
 impl Args {
@@ -93,7 +97,7 @@ pub(crate) async fn run(args: Args, style: Style) -> Outcome {
     let place = Place::new(args.dir.as_deref())?;
     let seed = args.seed.unwrap_or_else(fresh_seed);
     let limit = Duration::from_secs(args.seconds) + OVERTIME;
-    let mut play = Play::new(&args, seed, place.path());
+    let mut play = Play::new(&args, seed, place.path(), record(args.history.as_deref())?);
     let cut_off = tokio::select! {
         done = tokio::time::timeout(limit, play.run()) => done.is_err().then(|| format!("cut off after {limit:?}")),
         signal = asked => Some(format!("stopped by {signal}")),
@@ -103,6 +107,12 @@ pub(crate) async fn run(args: Args, style: Style) -> Outcome {
     place.leave(&mut report);
     style.print(|| report.to_string(), || report.json())?;
     Ok(if report.passed() { Exit::Done } else { Exit::No })
+}
+
+fn record(path: Option<&Path>) -> Result<Record, Failure> {
+    let Some(path) = path else { return Ok(Record::default()) };
+    Record::create(path)
+        .map_err(|error| Failure::usage(format!("cannot write the history to {}: {error}", path.display())))
 }
 
 /// Where the nodes' data is.
@@ -157,7 +167,7 @@ mod tests {
     use super::*;
 
     fn args(seconds: u64, kill_every: Duration) -> Args {
-        Args { nodes: 3, seconds, clients: 8, kill_every, dir: None, seed: None }
+        Args { nodes: 3, seconds, clients: 8, kill_every, dir: None, seed: None, history: None }
     }
 
     #[test]

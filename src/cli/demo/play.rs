@@ -6,18 +6,19 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use raftmap::check::{self, Call, History, KeyId, Operation, Outcome};
 use raftmap::{Clerk, ConnectOptions};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 
 use super::Args;
-use super::check::{self, Last};
 use super::clients::{Board, Client};
-use super::history::{History, Key};
 use super::killer::Killer;
 use super::nodes::{Nodes, leader_of};
 use super::plan::Plan;
-use super::report::{self, Report};
+use super::record::Record;
+use super::report::Report;
+use super::tokens::found;
 use super::view::View;
 
 /// The nodes have to find a leader within this.
@@ -45,7 +46,7 @@ pub(super) struct Play {
 
 impl Play {
     /// A run that has not begun.
-    pub(super) fn new(args: &Args, seed: u64, dir: &Path) -> Self {
+    pub(super) fn new(args: &Args, seed: u64, dir: &Path, record: Record) -> Self {
         let report = Report { seed, nodes: args.nodes, clients: args.clients.into(), ..Report::default() };
         Self {
             dir: dir.to_owned(),
@@ -54,7 +55,7 @@ impl Play {
             clients: args.clients,
             nodes: None,
             view: View::new(args.seconds),
-            board: Board::new(),
+            board: Board::new(record),
             report,
         }
     }
@@ -80,16 +81,19 @@ impl Play {
         self.start().await?;
         let clients = self.start_clients()?;
         let killed = self.kill_and_restart().await;
-        let history = self.join(clients).await?;
+        let mut history = self.join(clients).await?;
         self.report.count(&history);
         // What the clients saw is worth a check also where a node went down by itself: a majority may be up.
         if let Err(problem) = killed {
             self.view.tell(&problem);
             self.report.problems.push(problem);
         }
-        let last = self.read_all(&history).await?;
+        self.read_all(&mut history).await?;
         self.view.now("checking");
-        self.report.findings = Some(check::check(&history, &last));
+        let written = self.board.record.finish();
+        written.map_err(|error| format!("the history cannot be written: {error}"))?;
+        let verdict = tokio::task::spawn_blocking(move || check::check(&history)).await;
+        self.report.verdict = Some(verdict.map_err(|error| format!("the check ended early: {error}"))?);
         let equal = self.compare_replicas().await?;
         self.report.digests_equal = Some(equal);
         Ok(())
@@ -127,7 +131,7 @@ impl Play {
         for id in 0..self.clients {
             let clerk = Clerk::connect(&addresses, &ConnectOptions::default())
                 .map_err(|error| format!("client {id}: {error}"))?;
-            let client = Client::new(id, self.report.seed, clerk, self.board.clone(), end);
+            let client = Client::new(id.into(), self.report.seed, clerk, self.board.clone(), end);
             clients.push(tokio::spawn(client.run()));
         }
         self.view.tell(&format!("{} clients append, put and get", self.clients));
@@ -167,22 +171,29 @@ impl Play {
         Ok(history)
     }
 
-    /// The value of every key that was touched, read from the leader.
-    async fn read_all(&mut self, history: &History) -> Result<BTreeMap<Key, Last>, String> {
-        let keys = report::keys(history);
+    /// The value of every key that was touched, read from the leader by one client more.
+    async fn read_all(&mut self, history: &mut History) -> Result<(), String> {
+        let keys: Vec<KeyId> = history.keys().collect();
         self.view.tell(&format!("reading {} keys", keys.len()));
         let addresses = self.running()?.addresses();
         let clerk =
             Clerk::connect(&addresses, &ConnectOptions::default()).map_err(|error| error.to_string())?;
         let end = Instant::now() + READ_MAX;
-        let mut last = BTreeMap::new();
-        for key in keys {
+        let client = self.clients.into();
+        for (number, key) in (1..).zip(keys) {
+            let name = String::from_utf8_lossy(history.name(key)).into_owned();
             let left = end.saturating_duration_since(Instant::now());
-            let found = clerk.with_deadline(left).get(key.to_string()).await;
-            let found = found.map_err(|error| format!("cannot read {key} after the run: {error}"))?;
-            last.insert(key, found.map(|found| (found.version, found.value.to_vec())));
+            let invoked_ns = self.board.now();
+            let read = clerk.with_deadline(left).get_with_index(&name).await;
+            let (index, seen) = read.map_err(|error| format!("cannot read {name} after the run: {error}"))?;
+            let outcome = Outcome::Done { returned_ns: self.board.now(), index, reply: found(seen.as_ref()) };
+            let operation = Operation { client, number, key, call: Call::Get, invoked_ns, outcome };
+            let value = seen.map(|seen| seen.value.to_vec());
+            self.board.record.note(&operation, &name, value.as_deref());
+            let place = history.push(operation);
+            history.set_last(place, value.unwrap_or_default());
         }
-        Ok(last)
+        Ok(())
     }
 
     /// Whether all nodes that run come to one applied index with one digest. One that does not run is a problem of its

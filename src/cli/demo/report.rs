@@ -4,10 +4,8 @@ use std::fmt::{self, Write as _};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use raftmap::check::{History, Kind, Operation, Outcome, Verdict};
 use serde_json::{Value, json};
-
-use super::check::Findings;
-use super::history::{History, Key, Moment, Outcome};
 
 /// A SIGKILL.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,10 +14,10 @@ pub(crate) struct Kill {
     pub(crate) node: u64,
     /// Whether it led.
     pub(crate) led: bool,
-    /// Just before the signal was sent.
-    pub(crate) before: Moment,
+    /// Just before the signal was sent, in nanoseconds of the run.
+    pub(crate) before: u64,
     /// The process was gone then.
-    pub(crate) after: Moment,
+    pub(crate) after: u64,
 }
 
 /// Everything that is known at the end of a run.
@@ -46,8 +44,8 @@ pub(crate) struct Report {
     pub(crate) restarts: u64,
     /// From a leader's SIGKILL to the next acknowledged write, each.
     pub(crate) failovers: Vec<Duration>,
-    /// What the check found; `None`: the run did not get that far.
-    pub(crate) findings: Option<Findings>,
+    /// What the checkers found; `None`: the run did not get that far.
+    pub(crate) verdict: Option<Verdict>,
     /// Whether all replicas had one digest at one applied index; `None`: not compared.
     pub(crate) digests_equal: Option<bool>,
     /// What else went wrong, in words.
@@ -59,15 +57,15 @@ pub(crate) struct Report {
 impl Report {
     /// Counts what the clients did.
     pub(crate) fn count(&mut self, history: &History) {
-        (self.acked, self.unknown, self.not_done) = (0, 0, 0);
-        for write in &history.writes {
-            match write.outcome {
-                Outcome::Acked { .. } => self.acked += 1,
+        (self.acked, self.unknown, self.not_done, self.reads) = (0, 0, 0, 0);
+        for operation in history.operations() {
+            match operation.outcome {
+                Outcome::Done { .. } if !operation.is_write() => self.reads += 1,
+                Outcome::Done { .. } => self.acked += 1,
                 Outcome::Unknown => self.unknown += 1,
-                Outcome::NotDone => self.not_done += 1,
+                Outcome::Refused { .. } => self.not_done += 1,
             }
         }
-        self.reads = history.reads.len() as u64;
         self.failovers = failovers(&self.kills, history);
     }
 
@@ -78,7 +76,7 @@ impl Report {
 
     /// Whether everything was checked, nothing is wrong, and there was something to check.
     pub(crate) fn passed(&self) -> bool {
-        self.findings.as_ref().is_some_and(Findings::is_clean)
+        self.verdict.as_ref().is_some_and(Verdict::passed)
             && self.digests_equal == Some(true)
             && self.problems.is_empty()
             && self.says_nothing().is_none()
@@ -108,8 +106,8 @@ impl Report {
 
     /// One object. Figures that were not measured are `null`.
     pub(crate) fn json(&self) -> Value {
-        let found = self.findings.clone().unwrap_or_default();
-        let counted = |count: u64| self.findings.as_ref().map(|_| count);
+        let counted = |kind| self.verdict.as_ref().map(|verdict| count(verdict, kind));
+        let examples: Vec<&str> = self.verdict.iter().flat_map(Verdict::examples).collect();
         json!({
             "passed": self.passed(),
             "seed": self.seed,
@@ -121,12 +119,12 @@ impl Report {
             "unknown": self.unknown,
             "not_done": self.not_done,
             "reads": self.reads,
-            "lost": counted(found.lost),
-            "doubled": counted(found.doubled),
-            "reordered": counted(found.reordered),
-            "never_sent": counted(found.never_sent),
-            "stale_reads": counted(found.stale_reads),
-            "torn_reads": counted(found.torn_reads),
+            "lost": counted(Kind::Lost),
+            "doubled": counted(Kind::Doubled),
+            "reordered": counted(Kind::Reordered),
+            "never_sent": counted(Kind::NeverSent),
+            "stale_reads": counted(Kind::StaleRead),
+            "torn_reads": counted(Kind::TornRead),
             "digests_equal": self.digests_equal,
             "kills": self.kills.len(),
             "leader_kills": self.leader_kills(),
@@ -135,7 +133,7 @@ impl Report {
             "failover_p50_ms": median(&self.failovers).map(milliseconds),
             "failover_max_ms": self.failovers.iter().max().copied().map(milliseconds),
             "problems": self.problems,
-            "examples": found.examples,
+            "examples": examples,
             "dir": self.kept,
         })
     }
@@ -167,17 +165,23 @@ impl Report {
             }
             _ => writeln!(text, "failover    none was seen")?,
         }
-        match &self.findings {
-            Some(found) => writeln!(
-                text,
-                "checked     {} lost, {} doubled, {} reordered, {} never sent, {} stale reads, {} torn reads",
-                found.lost,
-                found.doubled,
-                found.reordered,
-                found.never_sent,
-                found.stale_reads,
-                found.torn_reads
-            ),
+        match &self.verdict {
+            Some(verdict) => {
+                let [lost, doubled, reordered, never_sent, stale, torn] = [
+                    Kind::Lost,
+                    Kind::Doubled,
+                    Kind::Reordered,
+                    Kind::NeverSent,
+                    Kind::StaleRead,
+                    Kind::TornRead,
+                ]
+                .map(|kind| count(verdict, kind));
+                writeln!(
+                    text,
+                    "checked     {lost} lost, {doubled} doubled, {reordered} reordered, {never_sent} never sent, \
+                     {stale} stale reads, {torn} torn reads"
+                )
+            }
             None => writeln!(text, "checked     no: the run did not get that far"),
         }?;
         let digests = match self.digests_equal {
@@ -189,8 +193,11 @@ impl Report {
     }
 
     fn write_verdict(&self, text: &mut String) -> fmt::Result {
-        for example in self.findings.iter().flat_map(|found| &found.examples) {
+        for example in self.verdict.iter().flat_map(Verdict::examples) {
             writeln!(text, "  {example}")?;
+        }
+        if self.verdict.as_ref().is_some_and(Verdict::too_many_unknown) {
+            writeln!(text, "  more than one check in a thousand came to no end")?;
         }
         for problem in &self.problems {
             writeln!(text, "  {problem}")?;
@@ -207,13 +214,17 @@ impl Report {
     }
 }
 
+/// How often the checker that found most of this kind found it: all of them look at the same operations.
+fn count(verdict: &Verdict, kind: Kind) -> u64 {
+    verdict.findings().iter().map(|(_, findings)| findings.count(kind)).max().unwrap_or(0)
+}
+
 /// From each SIGKILL of a leader to the first acknowledgement of a write that was sent after the leader was gone.
 fn failovers(kills: &[Kill], history: &History) -> Vec<Duration> {
-    let acked = |outcome| matches!(outcome, Outcome::Acked { .. });
+    let acked = |write: &&Operation| write.is_write() && write.reply().is_some();
     let next = |kill: &Kill| {
-        let writes =
-            history.writes.iter().filter(|write| write.invoked >= kill.after && acked(write.outcome));
-        writes.map(|write| write.returned).min()
+        let writes = history.operations().iter().filter(acked);
+        writes.filter(|write| write.invoked_ns >= kill.after).filter_map(Operation::returned_ns).min()
     };
     let leaders = kills.iter().filter(|kill| kill.led);
     leaders
@@ -232,22 +243,35 @@ fn milliseconds(duration: Duration) -> u64 {
     duration.as_millis() as u64
 }
 
-/// Every key that a history touched, so that it can be read at the end.
-pub(crate) fn keys(history: &History) -> std::collections::BTreeSet<Key> {
-    let writes = history.writes.iter().map(|write| write.key);
-    writes.chain(history.reads.iter().map(|read| read.key)).collect()
-}
-
 #[cfg(test)]
 mod tests {
-    use super::super::history::{Token, Write};
     use super::*;
+    use raftmap::check::{Call, Content, KeyId, Reply};
 
     const MS: u64 = 1_000_000;
 
-    fn write(invoked: u64, returned: u64, outcome: Outcome) -> Write {
-        let (token, key) = (Token { client: 0, number: 1 }, Key::Register { number: 0 });
-        Write { token, key, invoked: invoked * MS, returned: returned * MS, outcome }
+    fn write(invoked: u64, outcome: Outcome) -> Operation {
+        let call = Call::Put(Content::of(b"x"));
+        Operation { client: 0, number: 1, key: KeyId(0), call, invoked_ns: invoked * MS, outcome }
+    }
+
+    fn acked(returned: u64, version: u64) -> Outcome {
+        Outcome::Done { returned_ns: returned * MS, index: version, reply: Reply::Stored { version } }
+    }
+
+    fn history(operations: &[Operation]) -> History {
+        let mut history = History::default();
+        history.key(b"k");
+        for operation in operations {
+            history.push(*operation);
+        }
+        history
+    }
+
+    fn wrong(kind: Kind) -> Option<Verdict> {
+        let mut verdict = Verdict::default();
+        verdict.order.note(kind, String::new);
+        Some(verdict)
     }
 
     fn kill(before: u64, after: u64, led: bool) -> Kill {
@@ -262,7 +286,7 @@ mod tests {
             reads: 5,
             kills: vec![kill(0, 1, true)],
             failovers: vec![Duration::from_millis(400)],
-            findings: Some(Findings::default()),
+            verdict: Some(Verdict::default()),
             digests_equal: Some(true),
             ..Report::default()
         }
@@ -270,16 +294,13 @@ mod tests {
 
     #[test]
     fn failover_runs_to_the_next_acknowledged_write() {
-        let history = History {
-            writes: vec![
-                write(90, 101, Outcome::Acked { version: 1 }), // may have been the dead leader's last word
-                write(101, 140, Outcome::Acked { version: 2 }), // sent before it was gone
-                write(103, 300, Outcome::Unknown),
-                write(104, 510, Outcome::Acked { version: 3 }),
-                write(511, 520, Outcome::Acked { version: 4 }),
-            ],
-            reads: Vec::new(),
-        };
+        let history = history(&[
+            write(90, acked(101, 1)),  // may have been the dead leader's last word
+            write(101, acked(140, 2)), // sent before it was gone
+            write(103, Outcome::Unknown),
+            write(104, acked(510, 3)),
+            write(511, acked(520, 4)),
+        ]);
         let kills = [kill(100, 102, true), kill(505, 506, false), kill(515, 516, true), kill(512, 512, true)];
         assert_eq!(failovers(&kills[..3], &history), [Duration::from_millis(410)]);
         assert!(failovers(&kills[3..], &history).is_empty(), "nothing was acknowledged after it");
@@ -297,22 +318,24 @@ mod tests {
     #[test]
     fn one_thing_wrong_is_enough_to_fail() {
         assert!(sound().passed());
-        let failing: [fn(&mut Report); 15] = [
+        let failing: [fn(&mut Report); 17] = [
             |report| report.kills.clear(),
             |report| report.kills = vec![kill(0, 1, false)],
             |report| report.acked = 0,
             |report| report.reads = 0,
             |report| report.failovers.clear(),
             |report| report.not_done = 5,
-            |report| report.findings = None,
+            |report| report.verdict = None,
             |report| report.digests_equal = Some(false),
             |report| report.digests_equal = None,
             |report| report.problems.push("node 2 crashed".into()),
-            |report| report.findings = Some(Findings { lost: 1, ..Findings::default() }),
-            |report| report.findings = Some(Findings { doubled: 1, ..Findings::default() }),
-            |report| report.findings = Some(Findings { reordered: 1, ..Findings::default() }),
-            |report| report.findings = Some(Findings { stale_reads: 1, ..Findings::default() }),
-            |report| report.findings = Some(Findings { torn_reads: 1, never_sent: 0, ..Findings::default() }),
+            |report| report.verdict = wrong(Kind::Lost),
+            |report| report.verdict = wrong(Kind::Doubled),
+            |report| report.verdict = wrong(Kind::Reordered),
+            |report| report.verdict = wrong(Kind::StaleRead),
+            |report| report.verdict = wrong(Kind::TornRead),
+            |report| report.verdict = wrong(Kind::NoOrder),
+            |report| report.verdict = Some(Verdict { unknown: 2, windows: 1_999, ..Verdict::default() }),
         ];
         for (number, break_it) in failing.into_iter().enumerate() {
             let mut report = sound();
@@ -352,23 +375,22 @@ mod tests {
             Value::Null,
             "what was not measured is not said to be 0"
         );
-        let unchecked = Report { findings: None, ..sound() };
+        let unchecked = Report { verdict: None, ..sound() };
         assert_eq!(unchecked.json()["lost"], Value::Null, "what was not checked is not said to be 0");
     }
 
     #[test]
     fn counts_come_from_the_history() {
         let mut report = sound();
-        report.count(&History {
-            writes: vec![
-                write(2, 3, Outcome::Acked { version: 1 }),
-                write(2, 3, Outcome::Unknown),
-                write(2, 3, Outcome::NotDone),
-                write(5, 9, Outcome::Acked { version: 2 }),
-            ],
-            reads: Vec::new(),
-        });
-        assert_eq!((report.acked, report.unknown, report.not_done, report.reads), (2, 1, 1, 0));
+        let get = Operation { call: Call::Get, ..write(1, acked(2, 1)) };
+        report.count(&history(&[
+            write(2, acked(3, 1)),
+            write(2, Outcome::Unknown),
+            write(2, Outcome::Refused { returned_ns: 3 * MS }),
+            write(5, acked(9, 2)),
+            get,
+        ]));
+        assert_eq!((report.acked, report.unknown, report.not_done, report.reads), (2, 1, 1, 1));
         assert_eq!(report.failovers, [Duration::from_millis(3)]);
         assert!(
             report.to_string().starts_with("writes      2 acknowledged, 1 unknown, 1 refused\n"),

@@ -8,8 +8,8 @@ use raftmap::clerk::machine::{CallId, Ending, Machine, Output, ServerAddress, Se
 use raftmap::kv::{Command, Owner, Reply};
 use raftmap::wire::client::{Answer, Ask, Query, Request, Response, decode_request, encode_request};
 
-use crate::check::history::{Call, End, What};
 use crate::dice::Dice;
+use crate::history::{Call, End, What};
 use crate::net::End as NetEnd;
 use crate::node::Connection;
 use crate::setup::{Sabotage, address, place};
@@ -163,6 +163,7 @@ impl World {
         let Some(number) = self.clients[client].links.get(&server).copied() else { return };
         let Some(connection) = self.connections.open.get(&number) else { return };
         let bytes = encode_request(request).expect("within its limit");
+        self.trace.bytes(&bytes);
         match self.links.carry(NetEnd::Client(client), NetEnd::Node(connection.node)) {
             Some(time) => self.after(time, Event::Request { connection: number, bytes }),
             None => self.after(IDLE, Event::Disconnect { connection: number }),
@@ -216,11 +217,11 @@ impl World {
         self.trace.note(self.now, at, "end", call.0, matches!(end, End::Unknown).into());
         let done = &mut self.history[number];
         done.returned = (end != End::Unknown).then_some(self.now);
-        if matches!(end, End::Written { .. } | End::Read { .. } | End::Mismatch { .. }) {
+        if !matches!(end, End::Unknown | End::NotDone) {
             self.done += 1;
             self.last_done[at] = done.invoked;
         }
-        if matches!(end, End::Written { .. }) {
+        if matches!(end, End::Written { .. } | End::Removed { .. }) {
             self.last_write = self.now;
         }
         done.end = end;
@@ -253,6 +254,10 @@ impl World {
             }
             Answer::Written { index, reply: Reply::OutsideLimits(_) } => {
                 panic!("the calls of this world are within its limits, entry {index} is not")
+            }
+            Answer::Written { index, reply: Reply::Delete { existed } } => {
+                self.versions.insert(key.clone(), index.0);
+                End::Removed { index: index.0, existed }
             }
             Answer::Written { index, reply: _ } => {
                 self.versions.insert(key.clone(), index.0);

@@ -9,8 +9,8 @@ use raftmap::storage::model::Cut;
 use raftmap::storage::types::NodeId;
 
 use crate::atlas::{Harm, spoiled};
-use crate::check::{order, witness};
 use crate::damage::copied;
+use crate::history;
 use crate::net::End;
 use crate::node::Node;
 use crate::world::{Event, World};
@@ -18,7 +18,7 @@ use crate::world::{Event, World};
 /// How long clients go on when the faults are over.
 const AFTERMATH: Duration = Duration::from_millis(800);
 /// By then everything must have come right.
-const PATIENCE: Duration = Duration::from_secs(20);
+pub const PATIENCE: Duration = Duration::from_secs(20);
 /// How often that is looked at.
 const LOOK: Duration = Duration::from_millis(50);
 /// Syncs of a disk that hangs take this many times as long.
@@ -169,7 +169,7 @@ impl World {
 
     /// Looks at everything that must hold at the end, when all nodes run but those that stay broken.
     pub fn judge(&mut self) {
-        let mut last = BTreeMap::new();
+        let (mut last, mut reached) = (BTreeMap::new(), 0);
         for at in 0..self.nodes.len() {
             self.note_struck(at);
             if self.broken.contains(&at) {
@@ -180,9 +180,11 @@ impl World {
             let (applied, digest) = (life.replica.map().applied_index(), life.replica.map().digest());
             for call in &self.history {
                 if let Some(found) = life.replica.map().get(call.key.as_bytes()) {
-                    last.insert(call.key.clone(), String::from_utf8_lossy(&found.value).into_owned());
+                    let value = String::from_utf8_lossy(&found.value).into_owned();
+                    last.insert(call.key.clone(), (found.version, value));
                 }
             }
+            reached = applied.0;
             let checked = self.watch.digest(node.id(), applied, digest);
             self.must(checked);
             // What a power cut at the very end would leave.
@@ -194,8 +196,15 @@ impl World {
         }
         self.must(self.watch.whole(&self.nodes));
         self.judge_terms();
-        self.must(witness::check(&self.history));
-        self.must(order::check(&self.history, &last));
+        let verdict = history::judge(&self.history, &last, reached);
+        self.must(if verdict.is_clean() { Ok(()) } else { Err(verdict.to_string()) });
+        self.checked.extend([
+            (history::CALLS, verdict.operations),
+            (history::ORDERED, verdict.ordered),
+            (history::WITNESSED, verdict.witnessed),
+            (history::SEARCHED, verdict.windows),
+            (history::UNKNOWN, verdict.unknown),
+        ]);
     }
 
     /// Terms rise by elections, and elections take time; where messages come through, they also need a reason.

@@ -8,6 +8,7 @@ use raftmap::storage::model::{Cut, Effect, Fault, Op};
 use crate::atlas::Harm;
 use crate::life::Crash;
 use crate::net::{End, SHAPES};
+use crate::setup::Faults;
 use crate::world::{Event, World};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,58 +28,57 @@ enum Kind {
     Strangers,
 }
 
-impl World {
-    pub fn next_fault(&mut self) {
-        if let Some(every) = self.setup.faults.every {
-            let time = self.nemesis.time(every / 8, every);
-            self.after(time, Event::Fault);
-        }
-    }
+/// Those that the seed allows.
+fn kinds(faults: &Faults, nodes: usize) -> Vec<Kind> {
+    let kinds = [
+        (Kind::Crash, faults.kill || faults.power),
+        (Kind::Pause, faults.pause),
+        (Kind::Partition, faults.partition && nodes > 1),
+        (Kind::SlowDisk, faults.slow_disk),
+        (Kind::BadCall, faults.bad_calls),
+        (Kind::FullDisk, faults.full_disk),
+        (Kind::BadLink, faults.bad_link && nodes > 1),
+        (Kind::CrashLoop, faults.crash_loop),
+        (Kind::Leap, faults.leap),
+        (Kind::HarmRunning, faults.harm),
+        (Kind::HarmResting, faults.harm),
+        (Kind::Directory, faults.directory),
+        (Kind::Strangers, faults.directory),
+    ];
+    kinds.into_iter().filter(|(_, on)| *on).map(|(kind, _)| kind).collect()
+}
 
+/// Their names.
+pub fn names(faults: &Faults, nodes: usize) -> Vec<String> {
+    kinds(faults, nodes).into_iter().map(|kind| format!("{kind:?}")).collect()
+}
+
+impl World {
     pub fn fault(&mut self) {
         if self.calm.is_some() {
             return;
         }
         self.next_fault();
-        let faults = &self.setup.faults;
-        let kinds = [
-            (Kind::Crash, faults.kill || faults.power),
-            (Kind::Pause, faults.pause),
-            (Kind::Partition, faults.partition && self.nodes.len() > 1),
-            (Kind::SlowDisk, faults.slow_disk),
-            (Kind::BadCall, faults.bad_calls),
-            (Kind::FullDisk, faults.full_disk),
-            (Kind::BadLink, faults.bad_link && self.nodes.len() > 1),
-            (Kind::CrashLoop, faults.crash_loop),
-            (Kind::Leap, faults.leap),
-            (Kind::HarmRunning, faults.harm),
-            (Kind::HarmResting, faults.harm),
-            (Kind::Directory, faults.directory),
-            (Kind::Strangers, faults.directory),
-        ];
-        let kinds: Vec<Kind> = kinds.into_iter().filter(|(_, on)| *on).map(|(kind, _)| kind).collect();
-        if kinds.is_empty() {
-            return;
-        }
-        self.keep_backup();
-        self.upsets += 2;
-        let kind = self.nemesis.pick(&kinds);
-        self.trace.note(self.now, 0, "fault", kind as u64, 0);
-        match kind {
-            Kind::Crash => self.crash_some(),
-            Kind::Pause => self.pause(),
-            Kind::Partition => self.partition(),
-            Kind::SlowDisk => self.slow_disk(),
-            Kind::BadCall => self.bad_call(),
-            Kind::FullDisk => self.full_disk(),
-            Kind::BadLink => self.bad_link(),
-            Kind::CrashLoop => self.crash_loop(),
-            Kind::Leap => self.leap_clock(),
-            Kind::HarmRunning => self.harm_running(),
-            Kind::HarmResting => self.harm_resting(),
-            Kind::Directory => self.swap_directory(),
-            Kind::Strangers => self.strangers(),
-        }
+        let kinds = kinds(&self.setup.faults, self.setup.nodes);
+        self.strike(&kinds, |world, kind| {
+            world.keep_backup();
+            world.upsets += 2;
+            match kind {
+                Kind::Crash => world.crash_some(),
+                Kind::Pause => world.pause(),
+                Kind::Partition => world.partition(),
+                Kind::SlowDisk => world.slow_disk(),
+                Kind::BadCall => world.bad_call(),
+                Kind::FullDisk => world.full_disk(),
+                Kind::BadLink => world.bad_link(),
+                Kind::CrashLoop => world.crash_loop(),
+                Kind::Leap => world.leap_clock(),
+                Kind::HarmRunning => world.harm_running(),
+                Kind::HarmResting => world.harm_resting(),
+                Kind::Directory => world.swap_directory(),
+                Kind::Strangers => world.strangers(),
+            }
+        });
     }
 
     /// Somebody copies a directory, in case.
@@ -140,6 +140,7 @@ impl World {
         for at in self.victims() {
             if self.nemesis.below(3) == 0 {
                 self.nodes[at].doomed = true;
+                self.trace.sometimes("a node will die in the midst of writing");
                 continue;
             }
             let crash = self.draw_crash();

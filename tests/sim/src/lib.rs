@@ -12,7 +12,6 @@
 )]
 
 pub mod atlas;
-pub mod check;
 pub mod client;
 pub mod clocks;
 pub mod damage;
@@ -20,15 +19,23 @@ pub mod dice;
 pub mod end;
 pub mod entries;
 pub mod faults;
+pub mod history;
+pub mod less;
 pub mod life;
+pub mod marks;
+pub mod nemesis;
 pub mod net;
 pub mod node;
 pub mod process;
+pub mod queue;
 pub mod reads;
 pub mod seeds;
 pub mod setup;
 pub mod shadow;
+pub mod shrink;
+pub mod soak;
 pub mod speed;
+pub mod tally;
 pub mod tap;
 pub mod trace;
 pub mod transfer;

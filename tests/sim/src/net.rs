@@ -19,6 +19,10 @@ pub struct Links {
     setup: Net,
     dice: Dice,
     cut: BTreeSet<(End, End)>,
+    /// Messages that were lost, doubled, and late, but for those of a cut.
+    pub lost: u64,
+    pub doubled: u64,
+    pub late: u64,
     /// Cut for good.
     severed: BTreeSet<End>,
     /// Links that are worse than the others: on top of the usual delay, and thousandths lost.
@@ -76,6 +80,9 @@ impl Links {
             bad: BTreeMap::new(),
             latest: BTreeMap::new(),
             befell: Befell::default(),
+            lost: 0,
+            doubled: 0,
+            late: 0,
         }
     }
 
@@ -87,11 +94,13 @@ impl Links {
         }
         if self.dice.permille(self.setup.loss + loss) {
             self.befell.lost = true;
+            self.lost += 1;
             return Vec::new();
         }
         let mut times = vec![self.delay() + slower];
         if self.dice.permille(self.setup.doubled) {
             self.befell.doubled = true;
+            self.doubled += 1;
             times.push(self.delay() + slower);
         }
         let latest = self.latest.entry((from, to)).or_default();
@@ -108,6 +117,7 @@ impl Links {
         let (slower, _) = self.bad.get(&(from, to)).copied().unwrap_or_default();
         let mut time = self.delay() + slower;
         while self.dice.permille(self.setup.loss) {
+            self.lost += 1;
             time += self.setup.delay * 2 + Duration::from_millis(20);
         }
         Some(time)
@@ -115,8 +125,12 @@ impl Links {
 
     fn delay(&mut self) -> Duration {
         let jitter = Duration::from_micros(self.dice.below(self.setup.jitter.as_micros() as u64));
-        let late = if self.dice.permille(self.setup.late) { self.dice.below(2_000) } else { 0 };
-        self.setup.delay + jitter + Duration::from_millis(late)
+        let mut time = self.setup.delay + jitter;
+        if self.dice.permille(self.setup.late) {
+            self.late += 1;
+            time += Duration::from_millis(self.dice.below(2_000));
+        }
+        time
     }
 
     pub fn is_cut(&self, from: End, to: End) -> bool {

@@ -211,6 +211,7 @@ impl World {
         let Ok(Some(bytes)) = peer::encode(&outbound.message) else {
             panic!("{} cannot send {outbound:?}", self.nodes[at].id());
         };
+        self.trace.bytes(&bytes);
         let to = outbound.to.0 as usize - 1;
         let late = self.tap.as_mut().map_or(Duration::ZERO, |tap| tap.sent(&outbound.message, bytes.len()));
         for time in self.links.travel(self.now, End::Node(at), End::Node(to)) {
@@ -257,7 +258,10 @@ impl World {
             return tap.answered(response);
         }
         let Some(found) = self.connections.open.get(&client.0).copied() else { return };
-        assert!(encode_response(&response).is_ok(), "{response:?} has no bytes");
+        match encode_response(&response) {
+            Ok(bytes) => self.trace.bytes(&bytes),
+            Err(error) => panic!("{response:?} has no bytes: {error}"),
+        }
         match self.links.carry(End::Node(at), End::Client(found.client)) {
             Some(time) => {
                 let response = Box::new(response);

@@ -1,89 +1,71 @@
-//! Many seeds, one after another on two threads, and what they came to together.
+//! Many seeds, one after another on two threads, and what they came to together; and how to see a failure again.
 
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use crate::trace::Marks;
-use crate::world::Report;
-
-/// What many worlds came to.
-#[derive(Debug, Default)]
-pub struct Tally {
-    pub worlds: u64,
-    pub time: Duration,
-    pub done: u64,
-    pub events: u64,
-    pub marks: Marks,
-    /// Worlds with fewer than fifty answers.
-    pub idle: u64,
-    took: Duration,
-}
-
-impl Tally {
-    fn add(&mut self, report: &Report) {
-        self.worlds += 1;
-        self.time += report.time;
-        self.done += report.done;
-        self.events += report.events;
-        self.idle += u64::from(report.done < 50);
-        for (name, count) in &report.marks {
-            *self.marks.entry(name).or_default() += count;
-        }
-    }
-
-    pub fn print(&self) {
-        let Self { worlds, time, done, events, marks, idle: _, took } = self;
-        println!("{worlds} worlds, {time:.0?} in them, {done} calls, {events} events, {took:.1?}");
-        marks.iter().for_each(|(name, count)| println!("{count:>8} {name}"));
-    }
-}
+use crate::setup::Setup;
+use crate::shrink::{Shrink, replay};
+use crate::speed::cpu;
+use crate::tally::Tally;
+use crate::world::{Failure, World};
 
 fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|value| value.parse().unwrap_or_else(|_| panic!("{name} is a number")))
 }
 
-/// Runs seeds 0 to `count`, or those that `SIM_SEED` or `SIM_SEEDS` ask for.
-pub fn seeds(test: &str, count: u64, run: impl Fn(u64) -> Report + Sync) -> Tally {
-    let began = Instant::now();
-    let (first, end) = match number("SIM_SEED") {
-        Some(seed) => (seed, seed + 1),
-        None => (0, number("SIM_SEEDS").unwrap_or(count)),
+/// Runs seeds from 0 on until `count` of them count, or those that `SIM_SEED` or `SIM_SEEDS` ask for.
+///
+/// # Panics
+/// When one fails, with everything that was drawn and the commands that show it again; with `SIM_SHRINK` set, also the
+/// least of it that still fails. And when too many seeds show nothing.
+pub fn seeds(test: &str, count: u64, setup: impl Fn(u64) -> Setup + Sync) -> Tally {
+    let (first, end) = match (number("SIM_SEED"), number("SIM_SEEDS")) {
+        (Some(seed), _) => (seed, seed + 1),
+        (None, Some(seeds)) => (0, seeds),
+        // One in ten may show nothing.
+        (None, None) => (0, count + count / 9 + 1),
     };
-    let (next, failed, tally) = (AtomicU64::new(first), AtomicBool::new(false), Mutex::new(Tally::default()));
+    let fixed = number("SIM_SEED").or(number("SIM_SEEDS")).is_some();
+    let (failed, tally) = (AtomicBool::new(false), Mutex::new(Tally { next: first, ..Tally::default() }));
+    let next = || {
+        let mut tally = hold(&tally);
+        let enough = !fixed && tally.worlds >= count;
+        (tally.next < end && !enough && !failed.load(Ordering::Relaxed)).then(|| tally.begin())
+    };
     let work = || {
-        while !failed.load(Ordering::Relaxed) {
-            let seed = next.fetch_add(1, Ordering::Relaxed);
-            if seed >= end {
-                return;
-            }
-            let replay = Replay { test, seed, failed: &failed };
-            let report = run(seed);
-            drop(replay);
-            tally.lock().expect("no world holds it").add(&report);
+        while let Some(seed) = next() {
+            let before = cpu();
+            let ended = World::attempt(setup(seed));
+            let ended = ended.map_err(|failure| {
+                failed.store(true, Ordering::Relaxed);
+                tell(test, setup(seed), &failure);
+                failure.what
+            });
+            hold(&tally).end(seed, ended, cpu() - before);
         }
     };
     std::thread::scope(|scope| {
         scope.spawn(work);
         scope.spawn(work);
     });
-    let mut tally = tally.into_inner().expect("no world holds it");
-    tally.took = began.elapsed();
+    let tally = tally.into_inner().unwrap_or_else(PoisonError::into_inner);
+    assert!(tally.violations.is_empty(), "{:#?}", tally.violations);
+    assert!(fixed || tally.worlds >= count, "only {} worlds of {end} count", tally.worlds);
     tally
 }
 
-/// Says how to see a failure again.
-struct Replay<'a> {
-    test: &'a str,
-    seed: u64,
-    failed: &'a AtomicBool,
+/// Everything about a failure, and the commands for more.
+fn tell(test: &str, setup: Setup, failure: &Failure) {
+    eprintln!("{}{}", failure.story, failure.what);
+    eprintln!("SIM_SEED={} cargo test --test sim {test}", setup.seed);
+    eprintln!("{}", replay(&setup));
+    if std::env::var_os("SIM_SHRINK").is_some()
+        && let Some(shrunk) = Shrink::run(setup)
+    {
+        shrunk.print();
+    }
 }
 
-impl Drop for Replay<'_> {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            self.failed.store(true, Ordering::Relaxed);
-            eprintln!("SIM_SEED={} cargo test --test sim {}", self.seed, self.test);
-        }
-    }
+fn hold<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

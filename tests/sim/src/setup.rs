@@ -11,6 +11,8 @@ use raftmap::storage::Options;
 use raftmap::{Limits, NodeConfig, Timing};
 
 use crate::dice::Dice;
+use crate::faults::names;
+use crate::less::Less;
 
 const fn millis(millis: u64) -> Duration {
     Duration::from_millis(millis)
@@ -38,6 +40,8 @@ pub struct Setup {
     pub safety: Duration,
     /// What is broken on purpose, to see the checks notice.
     pub sabotage: Option<Sabotage>,
+    /// What is left out of all this.
+    pub less: Less,
 }
 
 /// What clients do.
@@ -114,10 +118,14 @@ pub enum Sabotage {
     Blind,
 }
 
+impl Sabotage {
+    pub const ALL: [Self; 3] = [Self::EarlyDurable, Self::StaleReads, Self::Blind];
+}
+
 impl Setup {
     pub fn draw(seed: u64) -> Self {
         let mut dice = Dice::new(seed, "setup");
-        let nodes = dice.pick(&[1, 2, 3, 3, 3, 3, 3, 3, 4, 5, 5]);
+        let nodes = dice.pick(&[1, 2, 3, 3, 3, 3, 3, 3, 4, 5, 5, 6, 7]);
         let heartbeat = dice.pick(&[10, 20, 50, 50, 100]);
         let election_min = heartbeat * dice.between(4, 8);
         let election_max = election_min + dice.between(10, 2 * election_min);
@@ -129,11 +137,13 @@ impl Setup {
         let max_raft_state = match dice.below(8) {
             0 => None,
             1 | 2 => Some(dice.between(1_000, 4_000)),
-            _ => Some(1_000 << dice.below(11)),
+            _ => Some((1_000 << dice.below(12)).min(1 << 20)),
         };
+        let segment_bytes = 16_384 << dice.below(7);
         let limits = Limits {
             key_bytes: 64,
-            value_bytes: 16 * 1024,
+            // The largest entry must fit a segment.
+            value_bytes: if segment_bytes < 32_768 { 8_192 } else { 16_384 },
             sessions: dice.pick(&[16, 64, 1_024]),
             session_ttl_ms: dice.pick(&[3_000, 10_000, 3_600_000, 3_600_000]),
             window: 1_024,
@@ -141,11 +151,14 @@ impl Setup {
         let drift = dice.pick(&[0, 10, 200, 300]);
         let clocks = (0..nodes).map(|_| dice.between(1_000 - drift, 1_000 + drift)).collect();
         let syncs = (0..nodes).map(|_| dice.time(millis(1) / 10, millis(10))).collect();
-        let sizes = draw_sizes(&mut dice, max_raft_state, &limits);
+        let sizes = draw_sizes(&mut dice, max_raft_state, &limits, segment_bytes);
         let load = Load::draw(&mut dice);
-        let (faults, net) = (Faults::draw(&mut dice), Net::draw(&mut dice));
+        let (faults, mut net) = (Faults::draw(&mut dice), Net::draw(&mut dice));
+        net.doubled = if nodes == 1 { 0 } else { net.doubled };
         let offsets = (0..nodes).map(|_| dice.time(millis(1), millis(86_400_000))).collect();
-        let safety = millis(dice.between(2_500, 7_000));
+        // Long enough for each kind to have its turn.
+        let kinds = names(&faults, nodes).len() as u32;
+        let safety = millis(dice.between(2_500, 7_000)).max(faults.every.unwrap_or_default() * kinds * 3 / 4);
         Self {
             seed,
             nodes,
@@ -161,6 +174,7 @@ impl Setup {
             syncs,
             safety,
             sabotage: None,
+            less: Less::default(),
         }
     }
 
@@ -182,11 +196,11 @@ impl Setup {
 }
 
 /// Half of the worlds have production's sizes, but for its large segments; the others such that every limit is met.
-fn draw_sizes(dice: &mut Dice, max_raft_state: Option<u64>, limits: &Limits) -> Sizes {
+fn draw_sizes(dice: &mut Dice, max_raft_state: Option<u64>, limits: &Limits, segment_bytes: u64) -> Sizes {
     let payload_max = limits.proposal_bytes() as u32 + 1;
     let usual = Sizes::new(max_raft_state, payload_max);
     let log = Options {
-        segment_bytes: dice.pick(&[32, 32, 64, 256]) * 1_024,
+        segment_bytes,
         payload_max,
         spares: dice.between(1, 3) as usize,
         batch_bytes: dice.pick(&[4_096, 65_536, 4 << 20]),

@@ -128,6 +128,7 @@ impl World {
         }
         let begin = receiver.offset() as usize;
         let end = (begin + transfer.piece).min(transfer.raw.len());
+        self.trace.bytes(&transfer.raw[begin..end]);
         if let Some(tap) = &mut self.tap {
             tap.piece(end - begin);
         }

@@ -1,7 +1,9 @@
 //! One world: nodes, clients and the network between them, and the one queue of what happens next. Nothing runs but
 //! what the queue says; equal seeds give equal worlds.
 
+use std::any::Any;
 use std::collections::{BTreeMap, BTreeSet};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -9,17 +11,24 @@ use raftmap::clerk::machine::ServerId;
 use raftmap::storage::model::ModelFs;
 use raftmap::wire::client::Response;
 
-use crate::check::history::Call;
 use crate::client::Client;
 use crate::damage::Directory;
 use crate::dice::Dice;
+use crate::end::PATIENCE;
+use crate::faults;
+use crate::history::Call;
+use crate::nemesis::{Schedule, Struck};
 use crate::net::Links;
 use crate::node::{Connections, Node};
+use crate::queue::Queue;
 use crate::setup::Setup;
 use crate::tap::Tap;
 use crate::trace::{Marks, Trace};
 use crate::transfer::Transfer;
 use crate::watch::Watch;
+
+/// A world of more events than this has hung. The busiest have a tenth of it.
+const EVENTS_PER_SECOND: u64 = 200_000;
 
 /// Something that happens at its time.
 #[derive(Debug)]
@@ -66,6 +75,48 @@ pub enum Event {
     Look,
 }
 
+impl Event {
+    /// What tells it from its like. Bytes are in the trace since they were sent.
+    fn numbers(&self) -> [u64; 3] {
+        let pair = |kind: u64, a: usize, b: usize| [kind, a as u64, b as u64];
+        match self {
+            Self::Node(at, life, inner) => [inner.number(), *at as u64, *life],
+            Self::Peer { from, to, .. } => pair(20, *from, *to),
+            Self::Request { connection, .. } => [21, *connection, 0],
+            Self::Response { connection, response } => [22, *connection, response.id],
+            Self::Connected { client, node, ok, .. } => pair(23 + u64::from(*ok), *client, *node),
+            Self::Disconnect { connection } => [25, *connection, 0],
+            Self::Transfer(number) => [26, *number, 0],
+            Self::Issue(client) => pair(27, *client, 0),
+            Self::ClientTick(client) => pair(28, *client, 0),
+            Self::Start(at) => pair(29, *at, 0),
+            Self::Resume(at, life) => [30, *at as u64, *life],
+            Self::Fault => [31, 0, 0],
+            Self::HealLinks => [32, 0, 0],
+            Self::HealDisk(at) => pair(33, *at, 0),
+            Self::Calm => [34, 0, 0],
+            Self::StopClients => [35, 0, 0],
+            Self::Look => [36, 0, 0],
+            Self::Relapse(at, life) => [37, *at as u64, *life],
+            Self::Directory(at, what, tries) => [38, *at as u64, (*what as u64) << 32 | u64::from(*tries)],
+        }
+    }
+}
+
+impl Inner {
+    fn number(self) -> u64 {
+        match self {
+            Self::Tick => 1,
+            Self::Wake => 2,
+            Self::Sync { .. } => 3,
+            Self::Chore => 4,
+            Self::Quiet { .. } => 5,
+            Self::LookAgain => 6,
+            Self::Job => 7,
+        }
+    }
+}
+
 /// Something inside a node.
 #[derive(Clone, Copy, Debug)]
 pub enum Inner {
@@ -82,8 +133,8 @@ pub enum Inner {
 pub struct World {
     pub setup: Setup,
     pub now: Duration,
-    queue: BTreeMap<(Duration, u64), Event>,
-    events: u64,
+    queue: Queue<Event>,
+    /// Events that have happened.
     popped: u64,
     pub nodes: Vec<Node>,
     pub clients: Vec<Client>,
@@ -100,11 +151,14 @@ pub struct World {
     pub versions: BTreeMap<String, u64>,
     /// Calls that ended with an answer.
     pub done: u64,
+    pub checked: BTreeMap<&'static str, u64>,
     /// By client: when the latest of them began.
     pub last_done: Vec<Duration>,
     pub schedule: Dice,
     pub disks: Dice,
+    /// Belongs to the fault that struck last, and to what comes of it.
     pub nemesis: Dice,
+    pub plan: Schedule,
     pub calm: Option<Duration>,
     /// Those that stay broken to the end: a minority.
     pub broken: BTreeSet<usize>,
@@ -126,6 +180,34 @@ pub struct Report {
     pub time: Duration,
     pub done: u64,
     pub marks: Marks,
+    /// Operations that each checker looked at.
+    pub checked: BTreeMap<&'static str, u64>,
+    /// How often each kind of fault that was drawn struck.
+    pub faults: BTreeMap<String, u64>,
+}
+
+impl Report {
+    /// Whether it shows anything: something was done, and everything that was drawn went wrong.
+    pub fn counts(&self) -> bool {
+        !self.is_idle() && self.faults.values().all(|count| *count > 0)
+    }
+
+    /// Hardly anything was done.
+    pub fn is_idle(&self) -> bool {
+        self.done < 50
+    }
+}
+
+/// Why a world ended before its time.
+#[derive(Clone, Debug)]
+pub struct Failure {
+    /// The reason, in words.
+    pub what: String,
+    /// The latest events, the nodes and the setup, in words.
+    pub story: String,
+    pub at: Duration,
+    /// The faults until then.
+    pub struck: Vec<Struck>,
 }
 
 impl World {
@@ -134,22 +216,94 @@ impl World {
     /// # Panics
     /// When anything is not as it must be; the setup, the latest events and the reason are printed.
     pub fn run(setup: Setup) -> Report {
+        Self::attempt(setup).unwrap_or_else(|failure| {
+            eprintln!("{}", failure.story);
+            panic!("{}", failure.what)
+        })
+    }
+
+    /// As [`World::run`], and a failure is a result.
+    ///
+    /// # Errors
+    /// When anything is not as it must be.
+    pub fn attempt(setup: Setup) -> Result<Report, Failure> {
         let mut world = Self::new(setup);
-        while !world.over {
-            let Some(((at, _), event)) = world.queue.pop_first() else { break };
-            world.now = at;
-            world.popped += 1;
-            world.handle(event);
+        let lived = catch_unwind(AssertUnwindSafe(|| {
+            world.live();
+            world.judge();
+        }));
+        lived.map(|()| world.report()).map_err(|payload| Failure {
+            what: words_of(&*payload),
+            story: world.story(),
+            at: world.now,
+            struck: world.plan.struck.clone(),
+        })
+    }
+
+    fn live(&mut self) {
+        // In events, not by a clock: a world that hangs does so again.
+        let most = (self.setup.safety + PATIENCE).as_secs().saturating_mul(EVENTS_PER_SECOND);
+        while !self.over {
+            self.next();
+            assert!(self.popped <= most, "hung: {most} events and no end");
         }
-        world.judge();
+    }
+
+    /// The next event, if it is due by then.
+    pub fn step(&mut self, until: Duration) -> bool {
+        let due = self.queue.due().is_some_and(|due| due <= until);
+        if due {
+            self.next()
+        } else {
+            self.now = until
+        }
+        due
+    }
+
+    fn next(&mut self) {
+        if let Some((at, event)) = self.queue.pop() {
+            self.now = at;
+            self.popped += 1;
+            self.trace.numbers(at, event.numbers());
+            self.handle(event);
+        }
+    }
+
+    fn report(&self) -> Report {
         Report {
-            hash: world.trace.hash(),
-            events: world.trace.events,
-            popped: world.popped,
-            time: world.now,
-            done: world.done,
-            marks: world.trace.marks.clone(),
+            hash: self.trace.hash(),
+            events: self.trace.events,
+            popped: self.popped,
+            time: self.now,
+            done: self.done,
+            marks: self.trace.marks.clone(),
+            checked: self.checked.clone(),
+            faults: self.faults_by_kind(),
         }
+    }
+
+    /// All that is drawn, and how often it struck.
+    fn faults_by_kind(&self) -> BTreeMap<String, u64> {
+        let setup = &self.setup;
+        let kinds = faults::names(&setup.faults, setup.nodes).into_iter();
+        let drawn = kinds.filter(|kind| setup.faults.every.is_some() && !setup.less.without.contains(kind));
+        let mut faults: BTreeMap<String, u64> = drawn.map(|kind| (kind, 0)).collect();
+        for struck in self.plan.struck.iter().filter(|struck| struck.fired) {
+            *faults.entry(struck.kind.clone()).or_default() += 1;
+        }
+        let net = &setup.net;
+        let links = [
+            ("loss", net.loss, self.links.lost),
+            ("doubled", net.doubled, self.links.doubled),
+            ("late", net.late, self.links.late),
+        ];
+        faults.extend(
+            links
+                .into_iter()
+                .filter(|(_, parts, _)| *parts > 0)
+                .map(|(kind, _, count)| (kind.to_owned(), count)),
+        );
+        faults
     }
 
     pub fn new(setup: Setup) -> Self {
@@ -175,36 +329,24 @@ impl World {
             history: Vec::new(),
             versions: BTreeMap::new(),
             done: 0,
+            checked: BTreeMap::new(),
             last_done: vec![Duration::ZERO; setup.load.clients],
             schedule: Dice::new(seed, "schedule"),
             disks: Dice::new(seed, "disks"),
             nemesis: Dice::new(seed, "nemesis"),
+            plan: Schedule::new(seed),
             calm: None,
             broken: BTreeSet::new(),
             last_write: Duration::ZERO,
             upsets: 0,
             over: false,
             now: Duration::ZERO,
-            queue: BTreeMap::new(),
-            events: 0,
+            queue: Queue::new(),
             popped: 0,
             setup,
         };
         world.begin();
         world
-    }
-
-    /// The next event, if it is due by then.
-    pub fn step(&mut self, until: Duration) -> bool {
-        if self.queue.first_key_value().is_none_or(|((at, _), _)| *at > until) {
-            self.now = until;
-            return false;
-        }
-        if let Some(((at, _), event)) = self.queue.pop_first() {
-            self.now = at;
-            self.handle(event);
-        }
-        true
     }
 
     fn begin(&mut self) {
@@ -219,8 +361,7 @@ impl World {
     }
 
     pub fn at(&mut self, time: Duration, event: Event) {
-        self.events += 1;
-        self.queue.insert((time, self.events), event);
+        self.queue.put(time, event);
     }
 
     pub fn after(&mut self, time: Duration, event: Event) {
@@ -296,16 +437,30 @@ impl World {
     }
 }
 
+impl World {
+    /// The latest events, the nodes, and everything that was drawn.
+    fn story(&self) -> String {
+        let mut story = self.trace.story();
+        for node in &self.nodes {
+            let life = node.life.as_ref();
+            let status = life.map(|life| (life.replica.raft().status(), life.replica.status()));
+            story.push_str(&format!("{status:#?}\n"));
+        }
+        let Self { setup, now, .. } = self;
+        story + &format!("{setup:#?}\nat {now:?}, the world of seed {}\n", setup.seed)
+    }
+}
+
+/// A world that is driven from outside tells its story where it fails; [`World::attempt`] keeps it.
 impl Drop for World {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            self.trace.print();
-            for node in &self.nodes {
-                let life = node.life.as_ref();
-                eprintln!("{:#?}", life.map(|life| (life.replica.raft().status(), life.replica.status())));
-            }
-            eprintln!("{:#?}", self.setup);
-            eprintln!("at {:?}, the world of seed {}", self.now, self.setup.seed);
+            eprintln!("{}", self.story());
         }
     }
+}
+
+fn words_of(payload: &(dyn Any + Send)) -> String {
+    let text = payload.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| payload.downcast_ref::<&str>().copied()).unwrap_or("a panic without words").to_owned()
 }

@@ -1,0 +1,245 @@
+//! What many worlds came to together, in memory and as the lines of a file: a long run goes on where it stopped.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::time::Duration;
+
+use crate::history;
+use crate::marks;
+use crate::world::Report;
+
+/// From so many counted worlds on, each mark must have been met.
+const LONG: u64 = 2_000;
+
+/// See the module's description.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Seeds below it have been begun.
+    pub next: u64,
+    /// Those of them that have not ended.
+    pub open: BTreeSet<u64>,
+    /// Worlds that count.
+    pub worlds: u64,
+    /// Worlds that do not: hardly anything was done, or something that was drawn never went wrong.
+    pub vacuous: u64,
+    /// Of these: fewer than fifty answers.
+    pub idle: u64,
+    /// In the worlds.
+    pub time: Duration,
+    /// Of the processors.
+    pub cpu: Duration,
+    pub done: u64,
+    pub events: u64,
+    pub checked: BTreeMap<String, u64>,
+    pub faults: BTreeMap<String, u64>,
+    pub marks: BTreeMap<String, u64>,
+    /// Why, by seed.
+    pub violations: BTreeMap<u64, String>,
+}
+
+impl Tally {
+    /// A seed that nobody has begun.
+    pub fn begin(&mut self) -> u64 {
+        let seed = self.next;
+        self.next += 1;
+        self.open.insert(seed);
+        seed
+    }
+
+    pub fn end(&mut self, seed: u64, ended: Result<Report, String>, cpu: Duration) {
+        self.open.remove(&seed);
+        self.cpu += cpu;
+        match ended {
+            Ok(report) => self.add(&report),
+            Err(what) => {
+                self.violations.insert(seed, what.replace('\n', " "));
+            }
+        }
+    }
+
+    fn add(&mut self, report: &Report) {
+        match report.counts() {
+            true => self.worlds += 1,
+            false => self.vacuous += 1,
+        }
+        self.idle += u64::from(report.is_idle());
+        self.time += report.time;
+        self.done += report.done;
+        self.events += report.popped;
+        sum(&mut self.checked, &report.checked);
+        sum(&mut self.faults, &report.faults);
+        sum(&mut self.marks, &report.marks);
+    }
+
+    /// Why the run is red, if it is.
+    pub fn faults_found(&self) -> Vec<String> {
+        let mut red = Vec::new();
+        if !self.violations.is_empty() {
+            red.push(format!("{} worlds failed", self.violations.len()));
+        }
+        if self.vacuous * 10 > self.worlds + self.vacuous {
+            red.push(format!("{} of {} worlds show nothing", self.vacuous, self.worlds + self.vacuous));
+        }
+        let checks = |name| self.checked.get(name).copied().unwrap_or(0);
+        let ended = [history::ORDERED, history::WITNESSED, history::SEARCHED].map(checks).iter().sum::<u64>();
+        if checks(history::UNKNOWN) * 1_000 > ended {
+            red.push(format!("{} of {ended} checks came to no end", checks(history::UNKNOWN)));
+        }
+        let missed: Vec<_> = marks::ALL.iter().filter(|name| !self.marks.contains_key(**name)).collect();
+        if self.worlds >= LONG && !missed.is_empty() {
+            red.push(format!("never met: {missed:?}"));
+        }
+        red
+    }
+
+    /// The table at a run's end.
+    pub fn print(&self) {
+        let Self { worlds, vacuous, idle, time, cpu, done, events, .. } = self;
+        let hours = |time: &Duration| time.as_secs_f64() / 3_600.0;
+        println!("{worlds} worlds count, {vacuous} do not ({idle} of them hardly did anything)");
+        println!(
+            "{:.2} simulated hours in {:.2} CPU-hours, {done} calls answered, {events} events",
+            hours(time),
+            hours(cpu)
+        );
+        for (title, counts) in [("checked by", &self.checked), ("fault", &self.faults), ("mark", &self.marks)]
+        {
+            counts.iter().for_each(|(name, count)| println!("{count:>12} {title}: {name}"));
+        }
+        for name in marks::ALL.iter().filter(|name| !self.marks.contains_key(**name)) {
+            println!("{:>12} mark: {name}", 0);
+        }
+        println!("{} violations", self.violations.len());
+        for (seed, what) in &self.violations {
+            println!("{what}\n    cargo run --profile soak -p raftmap-sim -- shrink --seed {seed}");
+        }
+    }
+
+    /// As lines of a file: a name and its value.
+    pub fn write(&self) -> String {
+        let mut text = String::new();
+        let numbers = [
+            ("next", self.next),
+            ("worlds", self.worlds),
+            ("vacuous", self.vacuous),
+            ("idle", self.idle),
+            ("time_us", self.time.as_micros() as u64),
+            ("cpu_us", self.cpu.as_micros() as u64),
+            ("done", self.done),
+            ("events", self.events),
+        ];
+        let mut line = |words: std::fmt::Arguments<'_>| text.extend([words.to_string(), "\n".into()]);
+        numbers.iter().for_each(|(name, number)| line(format_args!("{name} {number}")));
+        self.open.iter().for_each(|seed| line(format_args!("open {seed}")));
+        for (kind, counts) in [("checked", &self.checked), ("fault", &self.faults), ("mark", &self.marks)] {
+            counts.iter().for_each(|(name, count)| line(format_args!("{kind} {count} {name}")));
+        }
+        self.violations.iter().for_each(|(seed, what)| line(format_args!("violation {seed} {what}")));
+        text
+    }
+
+    /// The other way round.
+    pub fn read(text: &str) -> Result<Self, String> {
+        let mut tally = Self::default();
+        for line in text.lines() {
+            tally.take(line).ok_or_else(|| format!("a tally has no line {line:?}"))?;
+        }
+        Ok(tally)
+    }
+
+    fn take(&mut self, line: &str) -> Option<()> {
+        let (name, rest) = line.split_once(' ')?;
+        let (number, words) = rest.split_once(' ').unwrap_or((rest, ""));
+        let number: u64 = number.parse().ok()?;
+        match name {
+            "next" => self.next = number,
+            "worlds" => self.worlds = number,
+            "vacuous" => self.vacuous = number,
+            "idle" => self.idle = number,
+            "time_us" => self.time = Duration::from_micros(number),
+            "cpu_us" => self.cpu = Duration::from_micros(number),
+            "done" => self.done = number,
+            "events" => self.events = number,
+            "open" => {
+                self.open.insert(number);
+            }
+            "checked" => {
+                self.checked.insert(words.to_owned(), number);
+            }
+            "fault" => {
+                self.faults.insert(words.to_owned(), number);
+            }
+            "mark" => {
+                self.marks.insert(words.to_owned(), number);
+            }
+            "violation" => drop(self.violations.insert(number, words.to_owned())),
+            _ => return None,
+        }
+        Some(())
+    }
+
+    /// Of an earlier run, or a new one that begins at `from`.
+    pub fn load(file: &Path, from: u64) -> Result<Self, String> {
+        match std::fs::read_to_string(file) {
+            Ok(text) => Self::read(&text).map_err(|error| format!("{}: {error}", file.display())),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                Ok(Self { next: from, ..Self::default() })
+            }
+            Err(error) => Err(format!("{}: {error}", file.display())),
+        }
+    }
+
+    /// The file is the old one or the new one, never half of it.
+    pub fn save(&self, file: &Path) -> Result<(), String> {
+        let fresh = file.with_extension("new");
+        let saved = std::fs::write(&fresh, self.write()).and_then(|()| std::fs::rename(&fresh, file));
+        saved.map_err(|error| format!("{}: {error}", file.display()))
+    }
+}
+
+fn sum<K: AsRef<str>>(all: &mut BTreeMap<String, u64>, more: &BTreeMap<K, u64>) {
+    for (name, count) in more {
+        *all.entry(name.as_ref().to_owned()).or_default() += count;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tally() -> Tally {
+        let mut tally = Tally { next: 9, worlds: 5, time: Duration::from_secs(3), ..Tally::default() };
+        tally.marks.insert("a leader was elected".into(), 4);
+        tally.faults.insert("Crash".into(), 7);
+        tally
+    }
+
+    #[test]
+    fn goes_on_from_its_file() {
+        let mut before = tally();
+        assert_eq!(before.begin(), 9);
+        before.violations.insert(3, "two leaders in term 4".into());
+        assert_eq!(Tally::read(&before.write()), Ok(before));
+        assert!(Tally::read("next").is_err());
+        assert!(Tally::read("worlds many").is_err());
+    }
+
+    #[test]
+    fn is_red_for_a_failure_for_idleness_and_for_a_mark_that_was_never_met() {
+        let found = |change: fn(&mut Tally)| {
+            let mut tally = tally();
+            tally.marks.extend(marks::ALL.iter().map(|name| ((*name).to_owned(), 1)));
+            (tally.worlds, tally.vacuous) = (2_000, 200);
+            change(&mut tally);
+            tally.faults_found().len()
+        };
+        assert_eq!(found(|_| {}), 0);
+        assert_eq!(found(|tally| drop(tally.violations.insert(1, "two leaders".into()))), 1);
+        assert_eq!(found(|tally| tally.vacuous = 300), 1);
+        assert_eq!(found(|tally| tally.marks.retain(|name, _| name != "a leader was elected")), 1);
+        assert_eq!(
+            found(|tally| (tally.worlds, tally.vacuous, tally.marks) = (1_999, 0, BTreeMap::new())),
+            0
+        );
+    }
+}
