@@ -70,12 +70,19 @@ pub(crate) struct Logged {
 }
 
 impl Logged {
-    /// Formats a device below `work`, begins its log and mounts it. The file of its first content stays beside it.
-    pub(crate) fn start(kind: Kind, work: &Path) -> Result<Self> {
+    /// Begins the log of a device below `work` and mounts it: `left` as a cut left it, or a new one. The file of its
+    /// first content stays beside it.
+    pub(crate) fn start(kind: Kind, left: Option<&Path>, work: &Path) -> Result<Self> {
         let path = |name: &str| work.join(name).display().to_string();
         let image = path("disk.raw");
-        File::create(&image).and_then(|file| file.set_len(kind.bytes())).or_broken("making a disk image")?;
-        kind.format(&image)?;
+        match left {
+            Some(left) => tools::run("cp", &["--sparse=always", &left.display().to_string(), &image])?,
+            None => {
+                let sized = File::create(&image).and_then(|file| file.set_len(kind.bytes()));
+                sized.or_broken("making a disk image")?;
+                kind.format(&image)?;
+            }
+        }
         tools::run("cp", &["--sparse=always", &image, &path("base.raw")])?;
         for name in ["log.raw", "export.img"] {
             File::create(work.join(name)).or_broken("making the log and the mount point")?;

@@ -201,7 +201,7 @@ fn trigger(at: &Path) -> Result<PathBuf> {
     let at = at.display().to_string();
     let device = mounts.lines().filter_map(|line| line.split_once(' '));
     let device =
-        device.filter(|(_, rest)| rest.starts_with(&format!("{at} "))).map(|(device, _)| device).last();
+        device.filter(|(_, rest)| rest.starts_with(&format!("{at} "))).map(|(device, _)| device).next_back();
     let name = device.and_then(|device| device.strip_prefix("/dev/"));
     let name = name.ok_or(Stop::Broken("the mount's device is not known".into()))?;
     let path = PathBuf::from(format!("/sys/fs/ext4/{name}/trigger_fs_error"));

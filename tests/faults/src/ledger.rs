@@ -1,7 +1,7 @@
 //! What the cluster promised, and when: kept outside of its disk, with the block log's count as the clock. A cut behind
 //! a promise must not take it back.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -50,11 +50,41 @@ pub(crate) struct Ledger {
     pub(crate) shown: Vec<Shown>,
     /// Tokens of calls without an outcome: executed once or never.
     pub(crate) unknown: BTreeSet<String>,
-    /// Tokens of calls that were refused: never executed.
-    pub(crate) refused: BTreeSet<String>,
+    /// Tokens of calls that were refused, and when: never executed.
+    pub(crate) refused: BTreeMap<String, Moment>,
     pub(crate) crashes: u64,
+    /// How many recordings came before this one on the same device.
+    pub(crate) generation: u64,
     /// Entries of the block log when the load ended.
     pub(crate) end: Moment,
+}
+
+impl Ledger {
+    /// What is promised still when the power comes back behind a cut at `at`: due from the first moment on. What
+    /// was acknowledged later may be there or not.
+    pub(crate) fn after(mut self, at: Moment) -> Self {
+        let later = self.acked.iter().filter(|acked| acked.at > at).map(|acked| acked.token.clone());
+        self.unknown.extend(later);
+        self.acked.retain(|acked| acked.at <= at);
+        self.elected.retain(|elected| elected.at <= at);
+        self.shown.retain(|shown| shown.at <= at);
+        self.refused.retain(|_, refused| *refused <= at);
+        self.acked.iter_mut().for_each(|acked| acked.at = 0);
+        self.elected.iter_mut().for_each(|elected| elected.at = 0);
+        self.shown.iter_mut().for_each(|shown| shown.at = 0);
+        self.refused.values_mut().for_each(|refused| *refused = 0);
+        Self { crashes: 0, end: 0, generation: self.generation + 1, ..self }
+    }
+
+    /// Writes acknowledged in this recording.
+    pub(crate) fn acked_here(&self) -> usize {
+        self.acked.iter().filter(|acked| acked.at > 0).count()
+    }
+
+    /// Elections in this recording.
+    pub(crate) fn elected_here(&self) -> usize {
+        self.elected.iter().filter(|elected| elected.at > 0).count()
+    }
 }
 
 /// A ledger that many write.
@@ -65,8 +95,9 @@ pub(crate) struct Book {
 }
 
 impl Book {
-    pub(crate) fn new(log: File) -> Self {
-        Self { ledger: Arc::default(), log: Arc::new(log) }
+    /// Goes on behind `ledger`.
+    pub(crate) fn new(log: File, ledger: Ledger) -> Self {
+        Self { ledger: Arc::new(Mutex::new(ledger)), log: Arc::new(log) }
     }
 
     pub(crate) fn open(&self) -> MutexGuard<'_, Ledger> {

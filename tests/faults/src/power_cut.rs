@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
+use tempfile::TempDir;
 
 use crate::block_log::BlockLog;
 use crate::check::Violation;
@@ -19,7 +20,7 @@ use crate::random::Random;
 use crate::{check, load, restart, witness};
 
 /// Cuts made of one recording.
-const CUTS_PER_RECORDING: u64 = 125;
+const CUTS_PER_RECORDING: u64 = 50;
 /// Cuts made of a control's recording.
 const CUTS_PER_CONTROL: u64 = 60;
 /// Recordings that a control is given until it loses something.
@@ -81,6 +82,14 @@ impl Asked {
     }
 }
 
+/// What a cut left, for the next recording to begin with: the power goes again while members recover.
+struct Left {
+    image: PathBuf,
+    ledger: Ledger,
+    /// Goes with it.
+    _place: TempDir,
+}
+
 /// A line of the tally.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 struct Tally {
@@ -89,6 +98,9 @@ struct Tally {
     seed: u64,
     cuts: u64,
     subsets: u64,
+    /// Cuts on a device that an earlier cut had left.
+    #[serde(default)]
+    second: u64,
     /// Cuts with a broken promise of any kind.
     red: u64,
     /// Cuts that lost something acknowledged.
@@ -109,6 +121,7 @@ impl Tally {
     fn add(&mut self, other: &Self) {
         self.cuts += other.cuts;
         self.subsets += other.subsets;
+        self.second += other.second;
         self.red += other.red;
         self.lost += other.lost;
         self.restarts += other.restarts;
@@ -128,10 +141,10 @@ pub(crate) fn run(asked: &Asked) -> Result<()> {
     device::need(asked.fs)?;
     witness::install();
     let mut sum = Tally::default();
-    let mut seed = asked.seed;
+    let (mut seed, mut left) = (asked.seed, None);
     while sum.cuts < asked.cuts {
         let cuts = CUTS_PER_RECORDING.min(asked.cuts - sum.cuts);
-        let tally = one_recording(asked, None, seed, cuts)?;
+        let tally = one_recording(asked, None, seed, cuts, &mut left)?;
         println!("{}", line(&tally));
         note(asked, &tally)?;
         sum.add(&tally);
@@ -156,7 +169,7 @@ pub(crate) fn run(asked: &Asked) -> Result<()> {
 fn control(asked: &Asked, lie: Lie) -> Result<()> {
     let mut sum = Tally::default();
     for nth in 0..RECORDINGS_PER_CONTROL {
-        let tally = one_recording(asked, Some(lie), asked.seed + nth, CUTS_PER_CONTROL)?;
+        let tally = one_recording(asked, Some(lie), asked.seed + nth, CUTS_PER_CONTROL, &mut None)?;
         println!("{}", line(&tally));
         note(asked, &tally)?;
         sum.add(&tally);
@@ -174,9 +187,9 @@ fn control(asked: &Asked, lie: Lie) -> Result<()> {
 fn line(tally: &Tally) -> String {
     let Tally { fs, control, seed, cuts, subsets, red, lost, restarts, acked, elected, crashes, .. } = tally;
     format!(
-        "{fs} {control} seed {seed}: {red} of {cuts} cuts red, {lost} with a loss ({subsets} subsets, {restarts} restarts); \
+        "{fs} {control} seed {seed}: {red} of {cuts} cuts red, {lost} with a loss ({subsets} subsets, {} second, {restarts} restarts); \
          {acked} acknowledged, {elected} elections, {crashes} crashes, {} segments, {} snapshots, {} block writes; {:.1} s",
-        tally.segments, tally.snapshots, tally.block_writes, tally.seconds
+        tally.second, tally.segments, tally.snapshots, tally.block_writes, tally.seconds
     )
 }
 
@@ -197,23 +210,35 @@ fn totals(asked: &Asked) -> Result<()> {
     }
     for ((fs, control), sum) in sums {
         println!(
-            "total {fs} {control}: {} of {} cuts red, {} with a loss; {} subsets, {} restarts, {} acknowledged writes checked",
-            sum.red, sum.cuts, sum.lost, sum.subsets, sum.restarts, sum.checked
+            "total {fs} {control}: {} of {} cuts red, {} with a loss; {} subsets, {} second, {} restarts, {} acknowledged writes checked",
+            sum.red, sum.cuts, sum.lost, sum.subsets, sum.second, sum.restarts, sum.checked
         );
     }
     Ok(())
 }
 
-fn one_recording(asked: &Asked, lie: Option<Lie>, seed: u64, cuts: u64) -> Result<Tally> {
+/// In memory where that can be had: cuts are many, and what they are made of is large.
+fn place() -> Result<TempDir> {
+    let memory = Path::new("/dev/shm");
+    let place = if memory.is_dir() { memory } else { Path::new("/tmp") };
+    tempfile::Builder::new().prefix("raftmap-faults-").tempdir_in(place).or_broken("making a place")
+}
+
+/// One recording and its cuts. It begins with what `left` has, and otherwise leaves what its middle cut did.
+fn one_recording(
+    asked: &Asked,
+    lie: Option<Lie>,
+    seed: u64,
+    cuts: u64,
+    left: &mut Option<Left>,
+) -> Result<Tally> {
     let begin = Instant::now();
-    let place = Path::new("/dev/shm");
-    let place = if place.is_dir() { place } else { Path::new("/tmp") };
-    let work =
-        tempfile::Builder::new().prefix("raftmap-faults-").tempdir_in(place).or_broken("making a place")?;
-    let (ledger, segments, snapshots) = record(asked, lie, seed, work.path())?;
+    let work = place()?;
+    let second = left.take();
+    let (ledger, segments, snapshots) = record(asked, lie, seed, second.as_ref(), work.path())?;
     let log = BlockLog::read(&work.path().join("log.raw"))?;
     if !load::enough(&ledger) || segments < SEGMENTS_MIN {
-        let (acked, elected) = (ledger.acked.len(), ledger.elected.len());
+        let (acked, elected) = (ledger.acked_here(), ledger.elected_here());
         return Err(Stop::Broken(format!(
             "too little happened to count: {acked} writes, {elected} elections, {segments} segments, {snapshots} snapshots"
         )));
@@ -222,8 +247,8 @@ fn one_recording(asked: &Asked, lie: Option<Lie>, seed: u64, cuts: u64) -> Resul
         fs: asked.fs.name().into(),
         control: lie.map_or("none", Lie::name).into(),
         seed,
-        acked: ledger.acked.len() as u64,
-        elected: ledger.elected.len() as u64,
+        acked: ledger.acked_here() as u64,
+        elected: ledger.elected_here() as u64,
         crashes: ledger.crashes,
         segments,
         snapshots,
@@ -237,6 +262,10 @@ fn one_recording(asked: &Asked, lie: Option<Lie>, seed: u64, cuts: u64) -> Resul
         let broken = one_cut(&image, &log, &cut, &ledger, work.path(), restarts)?;
         tally.cuts += 1;
         tally.subsets += u64::from(cut.tear == Tear::Subset);
+        tally.second += u64::from(second.is_some());
+        if second.is_none() && nth == cuts.div_ceil(2) {
+            *left = Some(leave(&image, &log, &cut, &ledger)?);
+        }
         tally.restarts += u64::from(restarts);
         tally.checked += ledger.acked.iter().filter(|acked| acked.at <= cut.at as Moment).count() as u64;
         if broken.is_empty() {
@@ -255,10 +284,23 @@ fn one_recording(asked: &Asked, lie: Option<Lie>, seed: u64, cuts: u64) -> Resul
     Ok(tally)
 }
 
+fn leave(image: &Image, log: &BlockLog, cut: &Cut, ledger: &Ledger) -> Result<Left> {
+    let place = place()?;
+    let path = place.path().join("left.raw");
+    image.write_cut(log, cut, &path)?;
+    Ok(Left { image: path, ledger: ledger.clone().after(cut.at as Moment), _place: place })
+}
+
 /// Runs the load on a logged device below `work`. The ledger, the highest segment and the number of snapshots made.
-fn record(asked: &Asked, lie: Option<Lie>, seed: u64, work: &Path) -> Result<(Ledger, u64, u64)> {
-    let device = Logged::start(asked.fs, work)?;
-    let book = Book::new(device.log()?);
+fn record(
+    asked: &Asked,
+    lie: Option<Lie>,
+    seed: u64,
+    left: Option<&Left>,
+    work: &Path,
+) -> Result<(Ledger, u64, u64)> {
+    let device = Logged::start(asked.fs, left.map(|left| left.image.as_path()), work)?;
+    let book = Book::new(device.log()?, left.map(|left| left.ledger.clone()).unwrap_or_default());
     let ledger = load::run(&device.dir(), lie, seed, Duration::from_secs(asked.seconds), &book)?;
     let text = serde_json::to_vec(&ledger).or_broken("writing the ledger")?;
     fs::write(work.join("ledger.json"), text).or_broken("writing the ledger")?;
@@ -269,7 +311,7 @@ fn record(asked: &Asked, lie: Option<Lie>, seed: u64, work: &Path) -> Result<(Le
     let made: std::collections::BTreeSet<_> = ledger
         .shown
         .iter()
-        .filter(|shown| shown.snapshot > 0)
+        .filter(|shown| shown.at > 0 && shown.snapshot > 0)
         .map(|shown| (shown.node, shown.snapshot))
         .collect();
     Ok((ledger, segments, made.len() as u64))

@@ -77,7 +77,7 @@ fn reads_back(map: &BTreeMap<Bytes, Pair>, ledger: &Ledger, at: Moment) -> Vec<S
     for (key, pair) in map.iter().filter(|(key, _)| *key != "after the cut") {
         let mut seen = std::collections::BTreeSet::new();
         for token in tokens(&pair.value) {
-            if ledger.refused.contains(&token) {
+            if ledger.refused.get(&token).is_some_and(|refused| *refused <= at) {
                 broken.push(format!("{token} of {} was refused, and is there", text(key)));
             }
             if !seen.insert(token.clone()) {
@@ -88,7 +88,7 @@ fn reads_back(map: &BTreeMap<Bytes, Pair>, ledger: &Ledger, at: Moment) -> Vec<S
     broken
 }
 
-/// The tokens of a value: `<client.number>`, each with padding behind it.
+/// The tokens of a value: `<generation.client.number>`, each with padding behind it.
 fn tokens(value: &[u8]) -> Vec<String> {
     text(value).split_inclusive('>').filter_map(|part| Some(part[part.find('<')?..].to_owned())).collect()
 }
@@ -115,5 +115,40 @@ async fn same_map(nodes: &BTreeMap<u64, Node>) -> Option<String> {
             return Some(format!("members do not come to one applied index: {digests:?}"));
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ledger::Acked;
+
+    fn pair(key: &'static str, value: &'static str, version: u64) -> (Bytes, Pair) {
+        let key = Bytes::from_static(key.as_bytes());
+        (key.clone(), Pair { key, value: Bytes::from_static(value.as_bytes()), version })
+    }
+
+    fn acked(key: &str, token: &str, index: u64, replaced: bool) -> Acked {
+        Acked { at: 5, index, key: key.into(), token: token.into(), replaced }
+    }
+
+    #[test]
+    fn what_is_gone_doubled_or_was_refused_is_told() {
+        let ledger = Ledger {
+            acked: vec![acked("app", "<0.1.1>", 3, false), acked("put", "<0.1.2>", 4, true)],
+            refused: [("<0.1.3>".into(), 5)].into(),
+            ..Ledger::default()
+        };
+        let told = |app, put, version, at| {
+            reads_back(&[pair("app", app, 3), pair("put", put, version)].into(), &ledger, at).join("; ")
+        };
+        assert_eq!(told("<0.1.1>xx", "<0.1.2>", 4, 5), "");
+        assert_eq!(told("<0.1.1>xx", "<0.1.9>", 6, 5), "", "stored over");
+        assert_eq!(told("<0.1.1>xx", "<0.1.2>", 3, 5), "<0.1.2> of put does not read back");
+        assert_eq!(told("xx", "<0.1.2>", 4, 5), "<0.1.1> of app does not read back");
+        assert_eq!(told("", "", 0, 4), "", "not promised yet");
+        assert_eq!(told("<0.1.1>x<0.1.1>", "<0.1.2>", 4, 5), "<0.1.1> of app is there twice");
+        assert_eq!(told("<0.1.1><0.1.3>", "<0.1.2>", 4, 5), "<0.1.3> of app was refused, and is there");
+        assert_eq!(told("<0.1.1><0.1.3>", "<0.1.2>", 4, 4), "", "refused behind the cut");
     }
 }

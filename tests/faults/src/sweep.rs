@@ -195,10 +195,9 @@ async fn point(part: &Part, inject: &Inject<'_>, dir: &Path) -> Result<Option<Ou
 async fn use_and_kill(members: &Members, work: &mut Work) -> Result<()> {
     let mut process = members.start(1, &[])?;
     let clerk = members.clerk(CALL)?;
-    match work.write_some(&clerk, 40, &mut process, PATIENCE).await {
-        true => Ok(process.kill()),
-        false => Err(Stop::Broken("the directory to recover from could not be made".into())),
-    }
+    let made = work.write_some(&clerk, 40, &mut process, PATIENCE).await;
+    process.kill();
+    made.then_some(()).ok_or(Stop::Broken("the directory to recover from could not be made".into()))
 }
 
 /// How the process ended; `None`: it serves. In between there is nothing.

@@ -33,7 +33,7 @@ impl Work {
     pub(crate) async fn write(&mut self, clerk: &Clerk) -> std::result::Result<(), Error> {
         let number = self.next;
         self.next += 1;
-        let appends = number % 3 == 0;
+        let appends = number.is_multiple_of(3);
         let outcome = match appends {
             true => clerk.append(collection(number), format!("<{number}>")).await,
             false => clerk.put(store(number), format!("<{number}>{}", "x".repeat(STORED))).await,
