@@ -259,11 +259,10 @@ fn send_append(
     older: &dyn OlderEntries,
 ) -> Result<bool, ReadError> {
     let Some(prev) = core.log.position_at(peer.next().prev()) else {
+        peer.snapshot_asked();
         if bug!(18) && core.log.base() == core.log.last() {
-            peer.sent(peer.next().prev(), 0, core.committed);
             return Ok(false);
         }
-        peer.snapshot_asked();
         core.ready.snapshots_wanted.push(to);
         return Ok(false);
     };

@@ -24,6 +24,7 @@ pub mod life;
 pub mod net;
 pub mod node;
 pub mod process;
+pub mod promises;
 pub mod reads;
 pub mod seeds;
 pub mod setup;

@@ -15,6 +15,7 @@ use crate::damage::Directory;
 use crate::dice::Dice;
 use crate::net::Links;
 use crate::node::{Connections, Node};
+use crate::promises::Promises;
 use crate::setup::Setup;
 use crate::tap::Tap;
 use crate::trace::{Marks, Trace};
@@ -88,6 +89,7 @@ pub struct World {
     pub nodes: Vec<Node>,
     pub clients: Vec<Client>,
     pub connections: Connections,
+    pub promises: Promises,
     pub links: Links,
     pub transfers: BTreeMap<u64, Transfer>,
     pub transfers_begun: u64,
@@ -166,6 +168,7 @@ impl World {
             nodes: nodes.collect(),
             clients: (0..setup.load.clients).map(client).collect(),
             connections: Connections::default(),
+            promises: Promises::default(),
             links: Links::new(setup.net.clone(), Dice::new(seed, "net")),
             transfers: BTreeMap::new(),
             transfers_begun: 0,
