@@ -265,6 +265,13 @@ mod tests {
     }
 
     #[test]
+    fn a_length_that_is_not_there_gets_no_memory() {
+        // A text claims 2^62 bytes, and unlike `octets` a text gets its memory before it is read.
+        let claim = [253, 0, 0, 0, 0, 0, 0, 0, 64, b'x'];
+        assert!(matches!(decode::<String>(&claim, 100), Err(CodecError::Malformed { length: 10, .. })));
+    }
+
+    #[test]
     fn every_class_of_length_is_read_back() {
         for length in [0, 0xF00, 0x1000, 0xF_FF00, 0x10_0000, 0x120_0000] {
             let sent = Letter { number: u64::MAX, body: Bytes::from(vec![9; length]), postscript: None };

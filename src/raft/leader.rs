@@ -176,7 +176,9 @@ impl Leader {
                 match peer.rejected(prev, last, conflict, hint) {
                     Refusal::Late | Refusal::BackUp => {}
                     Refusal::Regressed { acknowledged, shown } => {
-                        assert!(!bug!(31), "{from} shows {shown} and acknowledged {acknowledged}");
+                        if bug!(31) {
+                            unreachable!("{from} shows {shown} and acknowledged {acknowledged}");
+                        }
                         core.ready.regressions.push(Regression { peer: from, acknowledged, shown });
                     }
                 }
@@ -259,11 +261,10 @@ fn send_append(
     older: &dyn OlderEntries,
 ) -> Result<bool, ReadError> {
     let Some(prev) = core.log.position_at(peer.next().prev()) else {
+        peer.snapshot_asked();
         if bug!(18) && core.log.base() == core.log.last() {
-            peer.sent(peer.next().prev(), 0, core.committed);
             return Ok(false);
         }
-        peer.snapshot_asked();
         core.ready.snapshots_wanted.push(to);
         return Ok(false);
     };

@@ -415,7 +415,7 @@ fn packets_that_are_played_again_do_nothing() {
     let (connection, heard) = connect(&world.runtime, eve, middle).unwrap();
     for number in 0..50 {
         let words = Bytes::from(format!("request {number}"));
-        connection.send(&[words.clone()]).unwrap();
+        connection.send(std::slice::from_ref(&words)).unwrap();
         assert_eq!(heard.recv_timeout(PATIENCE).unwrap(), Heard::Reply(words), "once, in order");
     }
     stop.store(true, Ordering::SeqCst);

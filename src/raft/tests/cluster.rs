@@ -200,6 +200,8 @@ impl Cluster {
         }
         let member = self.members.get_mut(&id).unwrap();
         member.queue.push_back(Pending { batch: ready.batch, messages: ready.messages_after_sync });
+        // Disks lose nothing that was synced, unless one lied: so nobody shows less than it acknowledged.
+        assert!(self.lied || ready.regressions.is_empty(), "n{id} reports {:?}", ready.regressions);
         if let Some(snapshot) = ready.restore {
             member.machine = self.files[&(snapshot.position.index, snapshot.position.term)].clone();
         }

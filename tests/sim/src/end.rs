@@ -156,6 +156,7 @@ impl World {
         let mut states = Vec::new();
         for node in self.healthy() {
             let life = node.life.as_ref().ok_or_else(|| format!("node {} does not run", node.id()))?;
+            self.promises.kept(&self.connections, node)?;
             let held = life.replica.held();
             if held != Default::default() || life.writer.has_orders() {
                 return Err(format!("node {} still holds {held:?}", node.id()));

@@ -27,6 +27,7 @@ pub mod nemesis;
 pub mod net;
 pub mod node;
 pub mod process;
+pub mod promises;
 pub mod queue;
 pub mod reads;
 pub mod seeds;

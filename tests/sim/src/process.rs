@@ -253,6 +253,7 @@ impl World {
 
     pub fn asked(&mut self, connection: u64, at: usize, bytes: &Bytes) {
         let request = self.requested(bytes);
+        self.promises.asked(connection, request.id);
         if matches!(request.body, Ask::Read(_) | Ask::Stale(_)) {
             self.watch.reads.asked(self.now, connection, request.id);
         }
@@ -266,6 +267,7 @@ impl World {
         if let Some(tap) = self.tap.as_mut().filter(|_| client == SCRIPT) {
             return tap.answered(response);
         }
+        self.promises.answered(client.0, response.id);
         let Some(found) = self.connections.open.get(&client.0).copied() else { return };
         match encode_response(&response) {
             Ok(bytes) => self.trace.bytes(&bytes),

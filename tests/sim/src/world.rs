@@ -20,6 +20,7 @@ use crate::history::Call;
 use crate::nemesis::{Schedule, Struck};
 use crate::net::Links;
 use crate::node::{Connections, Node};
+use crate::promises::Promises;
 use crate::queue::Queue;
 use crate::setup::Setup;
 use crate::tap::Tap;
@@ -139,6 +140,7 @@ pub struct World {
     pub nodes: Vec<Node>,
     pub clients: Vec<Client>,
     pub connections: Connections,
+    pub promises: Promises,
     pub links: Links,
     pub transfers: BTreeMap<u64, Transfer>,
     pub transfers_begun: u64,
@@ -336,6 +338,7 @@ impl World {
             nodes: nodes.collect(),
             clients: (0..setup.load.clients).map(client).collect(),
             connections: Connections::default(),
+            promises: Promises::default(),
             links: Links::new(setup.net.clone(), Dice::new(seed, "net")),
             transfers: BTreeMap::new(),
             transfers_begun: 0,
