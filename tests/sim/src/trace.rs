@@ -106,32 +106,3 @@ impl Hash {
         self.word(bytes.len() as u64);
     }
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn everything_that_is_noted_counts() {
-        let hash = |note: &dyn Fn(&mut Trace)| {
-            let mut trace = Trace::default();
-            trace.note(Duration::from_secs(1), 1, "first", 2, 3);
-            note(&mut trace);
-            trace.hash()
-        };
-        let second = Duration::from_secs(2);
-        let hashes: Vec<u64> = vec![
-            hash(&|_| {}),
-            hash(&|trace| trace.note(second, 0, "a", 0, 0)),
-            hash(&|trace| trace.note(second, 0, "b", 0, 0)),
-            hash(&|trace| trace.note(second, 0, "a", 1, 0)),
-            hash(&|trace| trace.note(second, 0, "a", 0, 1)),
-            hash(&|trace| trace.note(second, 1, "a", 0, 0)),
-            hash(&|trace| trace.bytes(b"12345678")),
-            hash(&|trace| trace.bytes(b"12345678\0")),
-            hash(&|trace| trace.bytes(b"1234567")),
-        ];
-        let different: std::collections::BTreeSet<u64> = hashes.iter().copied().collect();
-        assert_eq!(different.len(), hashes.len(), "{hashes:?}");
-    }
-}
