@@ -62,14 +62,13 @@ impl Trace {
     /// # Panics
     /// When the list in [`marks`] does not name it.
     pub fn sometimes(&mut self, name: &'static str) {
-        assert!(marks::ALL.contains(&name), "{name:?} is not in the list of marks");
-        *self.marks.entry(name).or_default() += 1;
         self.met += 1;
-    }
-
-    /// So much of something, for the table after many seeds.
-    pub fn count(&mut self, name: &'static str, more: u64) {
-        *self.marks.entry(name).or_default() += more;
+        if let Some(count) = self.marks.get_mut(name) {
+            *count += 1;
+            return;
+        }
+        assert!(marks::ALL.contains(&name), "{name:?} is not in the list of marks");
+        self.marks.insert(name, 1);
     }
 
     /// Equal for equal histories.
