@@ -1,6 +1,6 @@
 //! Some of the course's service tests, by their names there, on real processes: real disks, real QUIC, SIGKILL, and for
 //! the bad network relays in front of every node and between each two. What clients saw is judged by the checkers that
-//! `raftmap demo` uses. All of them, with all their numbers, are in `tests/lab`; the times here are short.
+//! `raftmap demo` uses. All of them, with all their numbers, are in `tests/lab.rs`; the times here are short.
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};

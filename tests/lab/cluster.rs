@@ -10,7 +10,7 @@ use raftmap::raft::{RoleKind, Status};
 use raftmap::storage::Options;
 use raftmap::{Limits, Timing};
 use raftmap_sim::dice::Dice;
-use raftmap_sim::history::{CHECKS, UNKNOWN_CHECKS};
+use raftmap_sim::history::{ORDERED, SEARCHED, UNKNOWN, WITNESSED};
 use raftmap_sim::net::End;
 use raftmap_sim::setup::{Faults, Load, Net, Setup};
 use raftmap_sim::tap::{Tap, Traffic};
@@ -351,8 +351,9 @@ impl Lab {
         assert!(alike, "five seconds of peace, and they differ");
         self.check_commands();
         self.world.judge();
-        let count = |name| self.world.trace.marks.get(name).copied().unwrap_or(0);
-        let (checks, unknown) = (count(CHECKS), count(UNKNOWN_CHECKS));
+        let count = |name| self.world.checked.get(name).copied().unwrap_or(0);
+        let unknown = count(UNKNOWN);
+        let checks = count(ORDERED) + count(WITNESSED) + count(SEARCHED) + unknown;
         // A check that gave up has not passed.
         assert!(unknown * 1_000 <= checks, "{unknown} of {checks} checks came to no end");
         assert!(checks > 0 || self.world.history.is_empty(), "clerks called, and nothing was checked");
