@@ -266,7 +266,7 @@ mod tests {
 
     #[test]
     fn a_length_that_is_not_there_gets_no_memory() {
-        // A text claims 2^62 bytes, and unlike `octets` a text gets its memory before it is read.
+        // A plain `String` takes its memory before it is read, unlike `text` and `octets`. This one claims 2^62 bytes.
         let claim = [253, 0, 0, 0, 0, 0, 0, 0, 64, b'x'];
         assert!(matches!(decode::<String>(&claim, 100), Err(CodecError::Malformed { length: 10, .. })));
     }

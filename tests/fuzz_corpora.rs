@@ -1,6 +1,12 @@
 //! Runs every fuzz target over its corpus in `fuzz/corpus`: what fuzzing once found stays found, without nightly. One
 //! test only, because the heap that it watches is its own.
 
+#![allow(
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "all of this is a test, also what stands outside of #[test] functions"
+)]
+
 use std::panic::catch_unwind;
 use std::path::Path;
 

@@ -67,7 +67,9 @@ impl Raft {
             && matches!(body, Body::AppendReply(_) | Body::HeartbeatReply { .. } | Body::VoteReply { .. })
         {
             let voted_for_ourselves = self.core.hard_state.vote == Some(self.core.id());
-            if voted_for_ourselves && matches!(self.role, Role::Follower(_)) {
+            if voted_for_ourselves
+                && matches!(&self.role, Role::Follower(follower) if follower.leader.is_none())
+            {
                 return Next::Lead;
             }
         }

@@ -133,7 +133,7 @@ mod tests {
 
     impl Restless {
         fn turn(&self) -> io::Result<()> {
-            if self.calls.fetch_add(1, Ordering::Relaxed) % 2 == 0 {
+            if self.calls.fetch_add(1, Ordering::Relaxed).is_multiple_of(2) {
                 Err(io::ErrorKind::Interrupted.into())
             } else {
                 Ok(())

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::deeds::{Ask, Deed, Told, history};
-use super::world::{Dice, SHAPE, Shape, run};
+use super::world::{Dice, Shape, run};
 use crate::check::{Findings, lane, search, witness};
 
 const HISTORIES: u64 = 4_000;
@@ -132,7 +132,7 @@ fn the_search_says_what_all_orders_say() {
         let (clients, operations) =
             dice.pick(&[(2, 2), (2, 3), (3, 2), (5, 1), (1, 5), (6, 1)]).expect("six");
         let last = clients * operations < 6;
-        let shape = Shape { clients, operations, keys, unknown: dice.below(7), stride: 100, last, ..SHAPE };
+        let shape = Shape { clients, operations, keys, unknown: dice.below(7), stride: 100, last };
         let mut deeds = run(shape, seed);
         for _ in 0..dice.below(3) {
             tamper(&mut deeds, &mut dice);
@@ -160,7 +160,7 @@ fn the_witness_says_what_all_orders_say_where_there_is_but_one() {
     for seed in 0..HISTORIES / 2 {
         let mut dice = Dice::new(seed, 3);
         let keys = dice.pick(&[&["log-0"], &["reg-0"], &["mix-0"]]).expect("three");
-        let shape = Shape { clients: 1, operations: 5, keys, unknown: 0, stride: 100, last: true, ..SHAPE };
+        let shape = Shape { clients: 1, operations: 5, keys, unknown: 0, stride: 100, last: true };
         let mut deeds = run(shape, seed);
         deeds.retain(|deed| deed.told != Told::Refused);
         deeds.windows(2).for_each(|pair| assert!(pair[0].returned <= pair[1].invoked, "seed {seed}"));

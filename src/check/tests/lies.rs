@@ -95,9 +95,9 @@ fn reword(deeds: &mut [Deed], key: &str, change: impl Fn(&str) -> String) {
 fn before(deeds: &[Deed], place: usize) -> Option<Told> {
     let key = deeds[place].key;
     let version = deeds[place].stored()?;
-    let older =
+    let mut older =
         deeds.iter().filter(|deed| deed.key == key && deed.found().is_some_and(|(found, _)| found < version));
-    Some(older.last().map_or(Told::Absent, |deed| deed.told.clone()))
+    Some(older.next_back().map_or(Told::Absent, |deed| deed.told.clone()))
 }
 
 #[test]
