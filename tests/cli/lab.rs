@@ -82,9 +82,9 @@ async fn snapshot_unreliable_recover_concurrent_partition_linearizable_3b() {
 #[tokio::test(flavor = "multi_thread")]
 async fn speed_3a() {
     const COUNT: u32 = 50;
-    const HEARTBEAT: Duration = Duration::from_secs(2);
+    const HEARTBEAT: Duration = Duration::from_secs(1);
     let cluster =
-        Cluster::start(&["--heartbeat", "2s", "--election-min", "4s", "--election-max", "5s"]).await;
+        Cluster::start(&["--heartbeat", "1s", "--election-min", "4s", "--election-max", "5s"]).await;
     let clerk = cluster.clerk();
     assert_eq!(clerk.get("key").await.unwrap(), None);
     let (begun, mut value) = (Instant::now(), String::new());
