@@ -70,9 +70,20 @@ impl Scribe {
 }
 
 /// Writes until nobody can bring a line any more. After an error nothing more is taken: a later sync would vouch for
-/// bytes that it does not know of.
-fn write(mut file: File, mut lines: mpsc::Receiver<Entry>) -> io::Result<()> {
-    let (mut text, mut waiting) = (String::new(), Vec::new());
+/// bytes that it does not know of. That is so before those who wait are told: none of them brings another line.
+fn write(file: File, mut lines: mpsc::Receiver<Entry>) -> io::Result<()> {
+    let mut waiting = Vec::new();
+    let written = write_all(file, &mut lines, &mut waiting);
+    lines.close();
+    written
+}
+
+fn write_all(
+    mut file: File,
+    lines: &mut mpsc::Receiver<Entry>,
+    waiting: &mut Vec<oneshot::Sender<()>>,
+) -> io::Result<()> {
+    let mut text = String::new();
     while let Some(first) = lines.blocking_recv() {
         let more = std::iter::from_fn(|| lines.try_recv().ok()).take(WAITING_MAX);
         for entry in std::iter::once(first).chain(more) {
@@ -109,13 +120,24 @@ mod tests {
         assert!(Ledger::create(&path).is_err(), "an older run's ledger is not written over");
     }
 
-    #[tokio::test]
-    async fn a_ledger_that_cannot_be_written_says_so() {
-        let file = OpenOptions::new().append(true).open("/dev/full").expect("a full device");
+    /// What its first two lines, and its thread, say of a device that takes no line, or takes it and cannot sync it.
+    async fn failing(device: &str) {
+        let file = OpenOptions::new().append(true).open(device).expect("a device");
         let (sender, receiver) = mpsc::channel(8);
         let (ledger, scribe) = (Ledger(sender), Scribe(std::thread::spawn(move || write(file, receiver))));
-        assert_eq!(ledger.synced("one".into()).await, Err(Unwritable));
-        assert_eq!(ledger.written("two".into()).await, Err(Unwritable));
-        assert!(scribe.finish().is_err());
+        assert_eq!(ledger.synced("one".into()).await, Err(Unwritable), "{device}");
+        assert_eq!(ledger.written("two".into()).await, Err(Unwritable), "{device}");
+        assert!(scribe.finish().is_err(), "{device}");
+    }
+
+    #[tokio::test]
+    async fn a_ledger_that_cannot_be_written_says_so() {
+        failing("/dev/full").await;
+    }
+
+    /// Linux refuses to sync this device, which takes every write.
+    #[tokio::test]
+    async fn a_line_that_cannot_be_synced_is_not_called_synced() {
+        failing("/dev/null").await;
     }
 }
