@@ -104,7 +104,13 @@ fn write_all(
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use raftmap::{Clerk, ConnectOptions};
+
     use super::*;
+    use crate::cli::random::Random;
+    use crate::cli::torture::clients::{Board, Client};
 
     #[tokio::test]
     async fn a_line_is_in_the_file_when_it_is_called_synced() {
@@ -139,5 +145,31 @@ mod tests {
     #[tokio::test]
     async fn a_line_that_cannot_be_synced_is_not_called_synced() {
         failing("/dev/null").await;
+    }
+
+    /// A server that listens and a disk that takes its time: nothing reaches the one before the other is done.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_write_is_sent_only_once_its_line_is_synced() {
+        let server = std::net::UdpSocket::bind("127.0.0.1:0").expect("a socket");
+        let (sender, mut receiver) = mpsc::channel(8);
+        let address = server.local_addr().expect("bound");
+        let clerk = Clerk::connect(&[address], &ConnectOptions::default()).expect("a clerk");
+        // A client of this seed begins with a write.
+        let seed = (0..).find(|seed| Random::branch(*seed, 1).below(100) == 0).expect("a seed");
+        let board = Board::new();
+        board.begin();
+        let client = Client::new(1, seed, clerk, board, Ledger(sender));
+        let working = tokio::spawn(client.work(1, Duration::ZERO));
+
+        let entry = receiver.recv().await.expect("a line");
+        let mut datagram = [0; 2_048];
+        server.set_read_timeout(Some(Duration::from_millis(300))).expect("set");
+        assert!(server.recv(&mut datagram).is_err(), "sent before its line is synced: {}", entry.line);
+        if let Some(synced) = entry.synced {
+            synced.send(()).expect("somebody waits");
+        }
+        server.set_read_timeout(Some(Duration::from_secs(30))).expect("set");
+        assert!(server.recv(&mut datagram).is_ok(), "and then it is");
+        working.abort();
     }
 }
