@@ -12,6 +12,12 @@ use crate::shadow::{Log, Mark};
 pub struct Entries(BTreeMap<(Index, Term), (u32, Option<Term>)>);
 
 impl Entries {
+    /// A node that is alone leads before its vote is durable, as nobody else need hear of it: a crash may forget the
+    /// term, and what was written in it.
+    pub fn forget_above(&mut self, term: Term) {
+        self.0.retain(|(_, of), _| *of <= term);
+    }
+
     /// A node writes these; `log` is its log with them.
     pub fn written(&mut self, id: NodeId, log: &Log, entries: &[Entry]) -> Result<(), String> {
         for entry in entries {

@@ -64,6 +64,9 @@ impl World {
         assert_eq!(last, Some(recovered.last), "node {}: opened, and then found again", at + 1);
         let checked = self.nodes[at].shadow.reborn(&recovered);
         self.must(checked);
+        if self.nodes.len() == 1 {
+            self.watch.reborn_alone(recovered.hard_state.term);
+        }
         self.restored(at);
         self.relapse(at);
         self.tick(at);

@@ -49,6 +49,11 @@ impl Watch {
         self.entries.written(id, &node.shadow.log, &batch.entries)
     }
 
+    /// A world of one node begins a new life in this term.
+    pub fn reborn_alone(&mut self, term: Term) {
+        self.entries.forget_above(term);
+    }
+
     /// All entries that were ever seen committed: the first one has index 1.
     pub fn committed(&self) -> &[Mark] {
         &self.committed
