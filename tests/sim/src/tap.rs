@@ -7,7 +7,7 @@ use std::time::Duration;
 use raftmap::kv::{Limits, Proposal, Request, SessionId};
 use raftmap::node::replica::ClientId;
 use raftmap::raft::entry::command_body;
-use raftmap::raft::{Body, Message};
+use raftmap::raft::{AppendOutcome, Body, Message};
 use raftmap::storage::types::{Batch, Entry, Index, Term};
 use raftmap::wire::client::Response;
 
@@ -40,6 +40,8 @@ pub struct Traffic {
     /// Messages that ask for a reply, and pieces of snapshots.
     pub requests: u64,
     pub replies: u64,
+    /// Replies that refuse an append: the logs agree further back.
+    pub refusals: u64,
     /// Of all messages and pieces.
     pub bytes: u64,
 }
@@ -90,6 +92,8 @@ impl Tap {
         self.traffic.bytes += bytes as u64;
         if is_reply(&message.body) {
             self.traffic.replies += 1;
+            let refuses = matches!(message.body, Body::AppendReply(AppendOutcome::Rejected { .. }));
+            self.traffic.refusals += u64::from(refuses);
             return self.late.as_mut().map_or(Duration::ZERO, held_back);
         }
         self.traffic.requests += 1;
