@@ -12,8 +12,8 @@ use super::lines;
 use super::output::Style;
 
 const HELP: &str = "\
-FILE holds one operation a line, as `raftmap demo --history FILE` writes it; the README says what is in a line. The
-history begins with an empty map, and its times are of one monotonic clock.
+FILE holds one operation a line, as `raftmap demo` and `raftmap torture` write it with --history; the README
+says what is in a line. The history begins with an empty map, and its times are of one monotonic clock.
 
 Exit codes: 0 it can be true, 1 it cannot, or more than one check in a thousand ran out of budget, 2 it is no history.
 

@@ -51,8 +51,8 @@ lossy, one-way, doubling and reordering by UDP relays of its own, disks fill up 
 
 Every operation is in the ledger (--history): a write before it is sent, synced. `raftmap check FILE` checks it again.
 
-Exit codes: 0 all is well and every kind of fault took hold, 1 not, and the data is kept. SIGINT heals, checks and
-reports; a second one ends at once.
+Exit codes: 0 all is well, every kind of fault took hold, and in a run of some ten minutes or more every sort of each;
+1 not, and the data is kept. SIGINT heals, checks and reports; a second one ends at once.
 
 Examples:
   raftmap torture
