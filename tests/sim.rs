@@ -26,6 +26,8 @@ use raftmap_sim::setup::{Faults, Net, Sabotage, Setup};
 use raftmap_sim::shrink::Shrink;
 use raftmap_sim::world::{Event, Report, World};
 
+#[path = "sim/schedule_tests.rs"]
+mod schedule_tests;
 #[path = "sim/watch_tests.rs"]
 mod watch_tests;
 

@@ -8,11 +8,13 @@
     reason = "a test that cannot go on has failed"
 )]
 
+mod check;
 mod cluster;
 mod commands;
 mod crash;
 mod damage;
 mod demo;
+mod descriptors;
 mod failing;
 mod lab;
 mod load;
