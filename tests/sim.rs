@@ -21,11 +21,14 @@ use std::time::Duration;
 
 use raftmap_sim::damage::Directory;
 use raftmap_sim::life::Crash;
+use raftmap_sim::net::End;
 use raftmap_sim::seeds::seeds;
 use raftmap_sim::setup::{Faults, Net, Sabotage, Setup};
 use raftmap_sim::shrink::Shrink;
 use raftmap_sim::world::{Event, Report, World};
 
+#[path = "sim/parts_tests.rs"]
+mod parts_tests;
 #[path = "sim/schedule_tests.rs"]
 mod schedule_tests;
 #[path = "sim/watch_tests.rs"]
@@ -260,4 +263,35 @@ fn total_damage_is_a_halt_that_names_the_record() {
         halted += 1;
     }
     assert!(halted >= 6, "{halted} worlds had a record in every log");
+}
+
+/// A leader is cut off and goes on writing what nobody else gets; its directory is copied then. Later, when its log is
+/// like the others' again, the copy takes the directory's place. Its leader has counted it up to the end of the log and
+/// tells it of commits there, where it now has other entries.
+fn set_back_to_another_branch(seed: u64) -> Option<Report> {
+    let mut setup = Setup::draw(seed);
+    (setup.nodes, setup.faults, setup.net.loss, setup.net.late) = (3, Faults::none(), 0, 0);
+    (setup.clocks, setup.syncs) = (vec![1_000; 3], vec![setup.syncs[0]; 3]);
+    setup.safety = Duration::from_secs(5);
+    let mut world = World::new(setup);
+    while world.step(Duration::from_secs(1)) {}
+    let old = world.leader()?;
+    let others = (0..3).filter(|at| *at != old);
+    let apart = others.flat_map(|at| [(End::Node(old), End::Node(at)), (End::Node(at), End::Node(old))]);
+    world.links.cut_only(apart.collect());
+    while world.step(Duration::from_secs(2)) {}
+    let branch = world.nodes[old].disk.kill();
+    world.nodes[old].backups.push(branch);
+    world.links.heal();
+    while world.step(Duration::from_secs(3)) {}
+    world.swap(old, Directory::Older);
+    Some(world.to_the_end())
+}
+
+#[test]
+fn a_node_set_back_to_another_branch_commits_nothing_of_it() {
+    let reports: Vec<Report> = (0..6).filter_map(set_back_to_another_branch).collect();
+    let count = |mark| reports.iter().filter(|report| report.marks.contains_key(mark)).count();
+    assert!(count("a directory was rolled back") >= 3, "only {}", count("a directory was rolled back"));
+    assert!(count("a log was truncated") >= 3, "only {}", count("a log was truncated"));
 }

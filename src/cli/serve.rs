@@ -9,6 +9,7 @@ use raftmap::storage::quota::Quota;
 use raftmap::{Fault, Node, NodeConfig, StartError};
 
 use super::calls::parse_address;
+use super::cluster::nodes::LISTENS;
 use super::exit::{Exit, Failure, Outcome, chain};
 use super::size::{self, Bound};
 use super::{duration, members, output, signals};
@@ -110,7 +111,7 @@ pub(crate) async fn run(args: Args) -> Outcome {
         None => Node::start(config).await,
     };
     let node = node.map_err(refused)?;
-    output::note(&format!("raftmap: node {id} listens on {listen}"));
+    output::note(&format!("raftmap: node {id} {LISTENS} {listen}"));
 
     let why = tokio::select! {
         fault = node.stopped() => return Err(stopped(fault)),

@@ -173,7 +173,7 @@ impl Leader {
             }
             AppendOutcome::Rejected { prev, last, conflict } => {
                 let hint = next_to_try(core, last, conflict);
-                match peer.rejected(prev, last, conflict, hint) {
+                match peer.rejected(prev, last, conflict, hint, (core.now, core.config.election_ticks.0)) {
                     Refusal::Late | Refusal::BackUp => {}
                     Refusal::Regressed { acknowledged, shown } => {
                         if bug!(31) {

@@ -43,13 +43,15 @@ pub(super) enum Transfer {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Standing {
     Sound,
-    /// One answer showed less than was acknowledged. It may be a late one, so the follower is asked once more, a
-    /// heartbeat's time later.
+    /// One answer showed less than was acknowledged. It may be a late one, and so may the next ones, so the follower is
+    /// asked again and what it says is believed when those have had their time.
     Doubted {
-        /// Whether the second question has left.
+        /// The tick of that answer.
+        since: u64,
+        /// Whether another question has left.
         asked: bool,
     },
-    /// A second answer said the same: its disk lost what it had acknowledged (thesis 3.8). It counts again when it holds
+    /// A later answer said the same: its disk lost what it had acknowledged (thesis 3.8). It counts again when it holds
     /// `acknowledged`.
     Regressed {
         acknowledged: Index,
@@ -163,7 +165,7 @@ impl Progress {
         self.sent = self.sent.max(through);
         self.told = self.told.max(commit.min(through));
         self.ask = false;
-        if let Standing::Doubted { asked } = &mut self.standing {
+        if let Standing::Doubted { asked, .. } = &mut self.standing {
             *asked = true;
         }
         match &mut self.sending {
@@ -274,13 +276,15 @@ impl Progress {
     ///
     /// Late answers: everything sent since `matched` was acknowledged has its `prev` at or above it, and while probing
     /// only the latest probe counts. What passes is either about an index above `matched`, or shows a loss, and a loss is
-    /// believed when a second probe says the same, sent when what was on its way at the first sign has had its time.
+    /// believed when another probe says the same more than `patience` ticks later: what was on its way at the first sign,
+    /// be it with the same `prev`, has arrived by then.
     pub(super) fn rejected(
         &mut self,
         prev: Index,
         last: Index,
         conflict: Option<Position>,
         hint: Index,
+        (now, patience): (u64, u32),
     ) -> Refusal {
         self.recent_active = true;
         self.answered = true;
@@ -294,23 +298,26 @@ impl Progress {
         }
         let shown = conflict.map_or(last, |conflict| conflict.index.prev()).min(last);
         if self.matched > Index(0) && (last < self.matched || prev == self.matched) {
-            return self.shown_less(shown.min(self.matched.prev()));
+            return self.shown_less(shown.min(self.matched.prev()), (now, patience));
         }
         // Each round goes back by one at least, so that no sequence of hints can loop.
         self.probe(hint.min(prev));
         Refusal::BackUp
     }
 
-    fn shown_less(&mut self, shown: Index) -> Refusal {
+    fn shown_less(&mut self, shown: Index, (now, patience): (u64, u32)) -> Refusal {
         let acknowledged = match self.standing {
             Standing::Sound => {
-                self.standing = Standing::Doubted { asked: false };
+                self.standing = Standing::Doubted { since: now, asked: false };
                 self.probe(self.matched.next());
                 self.sending = Sending::Probe { waiting: true };
                 return Refusal::BackUp;
             }
-            Standing::Doubted { asked: false } => return Refusal::Late,
-            Standing::Doubted { asked: true } => self.matched,
+            Standing::Doubted { asked: false, .. } => return Refusal::Late,
+            Standing::Doubted { since, .. } if now.saturating_sub(since) <= u64::from(patience) => {
+                return Refusal::Late; // or too early: the next heartbeat's answer has it asked again
+            }
+            Standing::Doubted { .. } => self.matched,
             Standing::Regressed { acknowledged } => acknowledged,
         };
         self.standing = Standing::Regressed { acknowledged };

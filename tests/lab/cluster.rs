@@ -184,6 +184,11 @@ impl Lab {
         self.tap().traffic
     }
 
+    /// How often the world noted this.
+    pub(crate) fn mark(&self, name: &str) -> u64 {
+        self.world.trace.marks.get(name).copied().unwrap_or(0)
+    }
+
     // ---- Links ----
 
     pub(crate) fn is_connected(&self, at: usize) -> bool {

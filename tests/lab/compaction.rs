@@ -41,11 +41,11 @@ impl Lab {
     }
 
     fn snapshots_taken(&self) -> u64 {
-        self.world.trace.marks.get("a snapshot was marked").copied().unwrap_or(0)
+        self.mark("a snapshot was marked")
     }
 
     fn snapshots_sent(&self) -> u64 {
-        self.world.trace.marks.get("a snapshot was delivered").copied().unwrap_or(0)
+        self.mark("a snapshot was delivered")
     }
 }
 

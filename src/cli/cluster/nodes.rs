@@ -28,6 +28,8 @@ const STATUS_WAIT: Duration = Duration::from_millis(500);
 const DIGEST_WAIT: Duration = Duration::from_secs(3);
 /// A killed process is usually gone within milliseconds.
 const KILL_WAIT: Duration = Duration::from_millis(300);
+/// What `serve` says once the log is open.
+pub(crate) const LISTENS: &str = "listens on";
 /// Lines of a node's log that are quoted when it ended by itself.
 const LAST_LINES: usize = 3;
 
@@ -46,6 +48,8 @@ struct Member {
     /// Where it is told that all are.
     peers: BTreeMap<u64, SocketAddr>,
     child: Option<Child>,
+    /// Bytes of its log from before its latest start.
+    said_before: u64,
 }
 
 /// A node that ended although nobody asked it to.
@@ -68,8 +72,12 @@ impl Nodes {
             addresses.insert(id, address);
             reserved.push(held);
         }
-        let member =
-            |address: &SocketAddr| Member { address: *address, peers: addresses.clone(), child: None };
+        let member = |address: &SocketAddr| Member {
+            address: *address,
+            peers: addresses.clone(),
+            child: None,
+            said_before: 0,
+        };
         let members = addresses.iter().map(|(id, address)| (*id, member(address))).collect();
         Ok(Self { dir: dir.to_owned(), settings: Vec::new(), members, _reserved: reserved })
     }
@@ -126,6 +134,7 @@ impl Nodes {
         let log = OpenOptions::new().create(true).append(true).open(self.log_path(id))?;
         let dir = self.directory(id);
         let Some(member) = self.members.get_mut(&id) else { return Err(io::ErrorKind::NotFound.into()) };
+        member.said_before = log.metadata()?.len();
         let peers: Vec<String> =
             member.peers.iter().map(|(peer, address)| format!("{peer}={address}")).collect();
         let mut command = Command::new(std::env::current_exe()?);
@@ -148,6 +157,14 @@ impl Nodes {
             .kill_on_drop(true);
         member.child = Some(command.spawn()?);
         Ok(())
+    }
+
+    /// Whether a node has opened its log since its latest start, by its own words.
+    pub(crate) fn has_recovered(&self, id: u64) -> bool {
+        let said = fs::read(self.log_path(id)).unwrap_or_default();
+        let before = self.members.get(&id).map_or(0, |member| member.said_before as usize);
+        let said = String::from_utf8_lossy(said.get(before..).unwrap_or_default()).into_owned();
+        said.contains(LISTENS)
     }
 
     /// Sends SIGKILL to a node and waits until it is gone.
@@ -264,6 +281,18 @@ mod tests {
         for address in addresses {
             assert!(PORTS.contains(&address.port()) && TcpListener::bind(address).is_err());
         }
+    }
+
+    #[test]
+    fn what_a_node_said_in_an_earlier_life_is_not_taken_for_its_latest() {
+        let dir = tempfile::tempdir().expect("temporary directory");
+        let mut nodes = Nodes::new(dir.path(), 3).expect("ports");
+        assert!(!nodes.has_recovered(1), "it never ran");
+        let words = "raftmap: node 1 listens on 127.0.0.1:1\n";
+        fs::write(nodes.log_path(1), words).expect("written");
+        assert!(nodes.has_recovered(1));
+        nodes.members.get_mut(&1).expect("a member").said_before = words.len() as u64;
+        assert!(!nodes.has_recovered(1));
     }
 
     #[test]

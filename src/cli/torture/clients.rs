@@ -218,8 +218,9 @@ impl Client {
     async fn read(&mut self, history: &mut History, key: String) -> Result<(), Unwritable> {
         let mut operation = self.operation(history, &key, Call::Get);
         let Ok((index, found)) = self.clerk.get_with_index(&key).await else {
+            history.push(operation);
             tokio::time::sleep(AFTER_REFUSAL).await;
-            return Ok(());
+            return self.ledger.written(lines::line(&operation, key.as_bytes(), None)).await;
         };
         operation.outcome =
             Outcome::Done { returned_ns: self.board.now(), index, reply: answers::found(&found) };

@@ -6,7 +6,7 @@ use std::io;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use raftmap::net::relay::Weather;
+use raftmap::net::relay::{Counts, Weather};
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::clients::Board;
@@ -19,6 +19,9 @@ use crate::cli::output;
 
 /// How often it is looked whether a node ended by itself, and whether a new leader has acknowledged a write.
 const LOOK: Duration = Duration::from_millis(20);
+
+/// A fault waits so long at a time for an earlier one of its kind that takes longer than planned.
+const BUSY_AGAIN: Duration = Duration::from_millis(100);
 
 /// Nodes that may be busy, asleep or gone are asked so many times.
 const ASKED_MAX: usize = 3;
@@ -43,10 +46,14 @@ pub(crate) struct Faults<'a> {
     full: BTreeSet<u64>,
     /// Nodes that were started on a full disk: they may refuse, also a little later.
     doubtful: BTreeSet<u64>,
-    /// The fault that filled them.
+    /// The fault that filled them, until a node has said that its disk is full.
     filled: Option<Sort>,
-    /// Faults that go on now.
-    active: u64,
+    /// The weather, and all datagrams before it.
+    weather: Option<(Sort, Counts)>,
+    /// Since when somebody sleeps.
+    asleep: Option<Instant>,
+    /// What goes on now: one fault of a kind at a time, or the end of one would end another.
+    active: BTreeSet<Kind>,
     /// A leader that was killed while nothing else went on: when, on both clocks.
     fallen: Option<(Instant, u64)>,
 }
@@ -59,8 +66,18 @@ enum Step {
     Reconnect,
     MakeRoom(Vec<u64>),
     /// Starts a node, kills it after the last of these, and so on.
-    Blows(u64, Vec<Duration>),
+    Blows(Life),
     Look,
+}
+
+/// A node that is killed in its recovery.
+#[derive(Debug)]
+struct Life {
+    node: u64,
+    /// When each of its next lives ends, the last one first.
+    blows: Vec<Duration>,
+    /// A life has ended before the log was open.
+    cut_short: bool,
 }
 
 impl<'a> Faults<'a> {
@@ -84,7 +101,9 @@ impl<'a> Faults<'a> {
             full,
             doubtful: BTreeSet::new(),
             filled: None,
-            active: 0,
+            weather: None,
+            asleep: None,
+            active: BTreeSet::new(),
             fallen: None,
         }
     }
@@ -115,10 +134,8 @@ impl<'a> Faults<'a> {
     /// As [`run`](Self::run).
     pub(crate) async fn heal(&mut self) -> Result<(), String> {
         self.steps.clear();
-        self.network.set(Weather::default());
-        for id in self.nodes.ids() {
-            self.signal(id, "CONT").await?;
-        }
+        self.calm();
+        self.wake(&self.nodes.ids()).await?;
         self.make_room(self.nodes.ids()).await?;
         self.look()?;
         // Whether those still refuse is not waited for: they have room now.
@@ -153,19 +170,16 @@ impl<'a> Faults<'a> {
         match step {
             Step::Begin(act) => self.begin(act).await,
             Step::Start(nodes) => {
-                self.active -= 1;
+                self.active.remove(&Kind::Kill);
                 self.start(&nodes)
             }
             Step::Continue(nodes) => {
-                self.active -= 1;
-                for id in nodes {
-                    self.signal(id, "CONT").await?;
-                }
-                Ok(())
+                self.active.remove(&Kind::Stop);
+                self.wake(&nodes).await
             }
             Step::Reconnect => {
-                self.active -= 1;
-                self.network.set(Weather::default());
+                self.active.remove(&Kind::Partition);
+                self.calm();
                 Ok(())
             }
             Step::MakeRoom(nodes) => {
@@ -174,10 +188,10 @@ impl<'a> Faults<'a> {
                     self.plan(Instant::now() + FULL_AGAIN, Step::MakeRoom(nodes));
                     return Ok(());
                 }
-                self.active -= 1;
+                self.active.remove(&Kind::Disk);
                 self.make_room(nodes).await
             }
-            Step::Blows(id, blows) => self.blow(id, blows).await,
+            Step::Blows(life) => self.blow(life).await,
             Step::Look => {
                 self.plan(Instant::now() + LOOK, Step::Look);
                 Ok(())
@@ -186,60 +200,108 @@ impl<'a> Faults<'a> {
     }
 
     async fn begin(&mut self, act: Act) -> Result<(), String> {
+        if self.active.contains(&act.sort.kind()) {
+            self.plan(Instant::now() + BUSY_AGAIN, Step::Begin(act));
+            return Ok(());
+        }
         let leader = self.leader().await;
         self.look()?;
-        let victims = act.victims(leader);
         let leads = leader.map_or("nobody leads".into(), |leader| format!("{leader} leads"));
         output::note(&format!("{:9.2} s  {act} ({leads})", self.board.now() as f64 / 1e9));
-        let alone = self.active == 0;
-        self.active += 1;
+        self.tally.begun += 1;
+        let alone = self.active.is_empty();
+        self.active.insert(act.sort.kind());
         // With another fault in its way a failover says nothing of failovers.
         self.fallen = None;
         // As planned, but for the time that it took to find out who leads.
         let end = (self.begun + act.at + act.lasts).max(Instant::now() + act.lasts / 2);
         match act.sort.kind() {
-            Kind::Kill if act.sort == Sort::KillInRecovery => {
-                let id = victims.first().copied().unwrap_or_default();
-                self.kill(&[id]).await?;
-                self.count(act.sort);
-                return self.blow(id, act.blows).await;
-            }
-            Kind::Kill => {
-                let killed = self.kill(&victims).await?;
-                if killed > 0 {
-                    self.count(act.sort);
-                }
-                if alone && leader.is_some_and(|leader| victims == [leader]) {
-                    self.fallen = Some((Instant::now(), self.board.now()));
-                }
-                self.plan(end, Step::Start(victims));
-            }
-            Kind::Stop => {
-                let mut stopped = false;
-                for id in &victims {
-                    stopped |= self.signal(*id, "STOP").await?;
-                }
-                if stopped {
-                    self.count(act.sort);
-                }
-                self.plan(end, Step::Continue(victims));
-            }
+            Kind::Kill if act.sort == Sort::KillInRecovery => self.begin_blows(act).await,
+            Kind::Kill => self.begin_kill(&act, leader, alone, end).await,
+            Kind::Stop => self.begin_stop(&act, leader, end).await,
             Kind::Partition => {
-                match act.weather == Weather::default() {
-                    true => self.network.cut(&act.cuts(leader)),
-                    false => self.network.set(act.weather),
-                }
-                self.count(act.sort);
-                self.plan(end, Step::Reconnect);
+                self.begin_weather(&act, leader, end);
+                Ok(())
             }
-            Kind::Disk => {
-                for id in &victims {
-                    self.fill(*id)?;
-                }
-                self.filled = Some(act.sort);
-                self.board.ask_for_large(true);
-                self.plan(end, Step::MakeRoom(victims));
-            }
+            Kind::Disk => self.begin_full(&act, leader, end),
+        }
+    }
+
+    async fn begin_blows(&mut self, act: Act) -> Result<(), String> {
+        let node = act.order.first().copied().unwrap_or_default();
+        self.kill(&[node]).await?;
+        self.blow(Life { node, blows: act.blows, cut_short: false }).await
+    }
+
+    async fn begin_kill(
+        &mut self,
+        act: &Act,
+        leader: Option<u64>,
+        alone: bool,
+        end: Instant,
+    ) -> Result<(), String> {
+        let victims = act.victims(leader);
+        if self.kill(&victims).await? > 0 {
+            self.count(act.sort, leader);
+        }
+        if alone && leader.is_some_and(|leader| victims == [leader]) {
+            self.fallen = Some((Instant::now(), self.board.now()));
+        }
+        self.plan(end, Step::Start(victims));
+        Ok(())
+    }
+
+    async fn begin_stop(&mut self, act: &Act, leader: Option<u64>, end: Instant) -> Result<(), String> {
+        let victims = act.victims(leader);
+        let mut stopped = false;
+        for id in &victims {
+            stopped |= self.signal(*id, "STOP").await?;
+        }
+        if stopped {
+            self.count(act.sort, leader);
+            self.asleep = Some(Instant::now());
+        }
+        self.plan(end, Step::Continue(victims));
+        Ok(())
+    }
+
+    fn begin_weather(&mut self, act: &Act, leader: Option<u64>, end: Instant) {
+        // It counts once datagrams have met it.
+        self.weather = act.sort.hits(leader).then(|| (act.sort, self.network.counts()));
+        match act.weather == Weather::default() {
+            true => self.network.cut(&act.cuts(leader)),
+            false => self.network.set(act.weather),
+        }
+        self.plan(end, Step::Reconnect);
+    }
+
+    fn begin_full(&mut self, act: &Act, leader: Option<u64>, end: Instant) -> Result<(), String> {
+        let victims = act.victims(leader);
+        for id in &victims {
+            self.fill(*id)?;
+        }
+        self.filled = act.sort.hits(leader).then_some(act.sort);
+        self.board.ask_for_large(true);
+        self.plan(end, Step::MakeRoom(victims));
+        Ok(())
+    }
+
+    /// Good weather again.
+    fn calm(&mut self) {
+        self.network.set(Weather::default());
+        if let Some((sort, _)) = self.weather.take().filter(|(sort, before)| self.network.met(*sort, before))
+        {
+            self.took_hold(sort);
+        }
+    }
+
+    /// Nobody sleeps any more.
+    async fn wake(&mut self, nodes: &[u64]) -> Result<(), String> {
+        for id in nodes {
+            self.signal(*id, "CONT").await?;
+        }
+        if let Some(since) = self.asleep.take() {
+            self.tally.pauses.push(since.elapsed());
         }
         Ok(())
     }
@@ -266,7 +328,14 @@ impl<'a> Faults<'a> {
         false
     }
 
-    fn count(&mut self, sort: Sort) {
+    /// It happened to whom it was meant for.
+    fn count(&mut self, sort: Sort, leader: Option<u64>) {
+        if sort.hits(leader) {
+            self.took_hold(sort);
+        }
+    }
+
+    fn took_hold(&mut self, sort: Sort) {
         *self.tally.fired.entry(sort).or_default() += 1;
     }
 
@@ -280,15 +349,21 @@ impl<'a> Faults<'a> {
         Ok(killed)
     }
 
-    /// One more life of a node that is killed in its recovery, or its last one, which it keeps.
-    async fn blow(&mut self, id: u64, mut blows: Vec<Duration>) -> Result<(), String> {
-        if self.nodes.runs(id) {
-            self.kill(&[id]).await?;
+    /// One more life of a node that is killed in its recovery, or its last one, which it keeps. It counts once a life has
+    /// ended before the log was open.
+    async fn blow(&mut self, mut life: Life) -> Result<(), String> {
+        let node = life.node;
+        if self.nodes.runs(node) {
+            self.kill(&[node]).await?;
+            if !self.nodes.has_recovered(node) && !life.cut_short {
+                life.cut_short = true;
+                self.took_hold(Sort::KillInRecovery);
+            }
         }
-        self.start(&[id])?;
-        match blows.pop() {
-            Some(after) => self.plan(Instant::now() + after, Step::Blows(id, blows)),
-            None => self.active -= 1,
+        self.start(&[node])?;
+        match life.blows.pop() {
+            Some(after) => self.plan(Instant::now() + after, Step::Blows(life)),
+            None => drop(self.active.remove(&Kind::Kill)),
         }
         Ok(())
     }
@@ -330,7 +405,7 @@ impl<'a> Faults<'a> {
         if let Some(sort) = self.filled.take()
             && self.says_full(&full, FULL_ASKED_MAX).await
         {
-            self.count(sort);
+            self.took_hold(sort);
         }
         self.board.ask_for_large(false);
         for id in full {

@@ -70,9 +70,20 @@ impl Scribe {
 }
 
 /// Writes until nobody can bring a line any more. After an error nothing more is taken: a later sync would vouch for
-/// bytes that it does not know of.
-fn write(mut file: File, mut lines: mpsc::Receiver<Entry>) -> io::Result<()> {
-    let (mut text, mut waiting) = (String::new(), Vec::new());
+/// bytes that it does not know of. That is so before those who wait are told: none of them brings another line.
+fn write(file: File, mut lines: mpsc::Receiver<Entry>) -> io::Result<()> {
+    let mut waiting = Vec::new();
+    let written = write_all(file, &mut lines, &mut waiting);
+    lines.close();
+    written
+}
+
+fn write_all(
+    mut file: File,
+    lines: &mut mpsc::Receiver<Entry>,
+    waiting: &mut Vec<oneshot::Sender<()>>,
+) -> io::Result<()> {
+    let mut text = String::new();
     while let Some(first) = lines.blocking_recv() {
         let more = std::iter::from_fn(|| lines.try_recv().ok()).take(WAITING_MAX);
         for entry in std::iter::once(first).chain(more) {
@@ -93,7 +104,13 @@ fn write(mut file: File, mut lines: mpsc::Receiver<Entry>) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use raftmap::{Clerk, ConnectOptions};
+
     use super::*;
+    use crate::cli::random::Random;
+    use crate::cli::torture::clients::{Board, Client};
 
     #[tokio::test]
     async fn a_line_is_in_the_file_when_it_is_called_synced() {
@@ -109,13 +126,50 @@ mod tests {
         assert!(Ledger::create(&path).is_err(), "an older run's ledger is not written over");
     }
 
-    #[tokio::test]
-    async fn a_ledger_that_cannot_be_written_says_so() {
-        let file = OpenOptions::new().append(true).open("/dev/full").expect("a full device");
+    /// What its first two lines, and its thread, say of a device that takes no line, or takes it and cannot sync it.
+    async fn failing(device: &str) {
+        let file = OpenOptions::new().append(true).open(device).expect("a device");
         let (sender, receiver) = mpsc::channel(8);
         let (ledger, scribe) = (Ledger(sender), Scribe(std::thread::spawn(move || write(file, receiver))));
-        assert_eq!(ledger.synced("one".into()).await, Err(Unwritable));
-        assert_eq!(ledger.written("two".into()).await, Err(Unwritable));
-        assert!(scribe.finish().is_err());
+        assert_eq!(ledger.synced("one".into()).await, Err(Unwritable), "{device}");
+        assert_eq!(ledger.written("two".into()).await, Err(Unwritable), "{device}");
+        assert!(scribe.finish().is_err(), "{device}");
+    }
+
+    #[tokio::test]
+    async fn a_ledger_that_cannot_be_written_says_so() {
+        failing("/dev/full").await;
+    }
+
+    /// Linux refuses to sync this device, which takes every write.
+    #[tokio::test]
+    async fn a_line_that_cannot_be_synced_is_not_called_synced() {
+        failing("/dev/null").await;
+    }
+
+    /// A server that listens and a disk that takes its time: nothing reaches the one before the other is done.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_write_is_sent_only_once_its_line_is_synced() {
+        let server = std::net::UdpSocket::bind("127.0.0.1:0").expect("a socket");
+        let (sender, mut receiver) = mpsc::channel(8);
+        let address = server.local_addr().expect("bound");
+        let clerk = Clerk::connect(&[address], &ConnectOptions::default()).expect("a clerk");
+        // A client of this seed begins with a write.
+        let seed = (0..).find(|seed| Random::branch(*seed, 1).below(100) == 0).expect("a seed");
+        let board = Board::new();
+        board.begin();
+        let client = Client::new(1, seed, clerk, board, Ledger(sender));
+        let working = tokio::spawn(client.work(1, Duration::ZERO));
+
+        let entry = receiver.recv().await.expect("a line");
+        let mut datagram = [0; 2_048];
+        server.set_read_timeout(Some(Duration::from_millis(300))).expect("set");
+        assert!(server.recv(&mut datagram).is_err(), "sent before its line is synced: {}", entry.line);
+        if let Some(synced) = entry.synced {
+            synced.send(()).expect("somebody waits");
+        }
+        server.set_read_timeout(Some(Duration::from_secs(30))).expect("set");
+        assert!(server.recv(&mut datagram).is_ok(), "and then it is");
+        working.abort();
     }
 }

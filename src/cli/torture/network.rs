@@ -10,6 +10,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use raftmap::net::relay::{Counts, Relay, Weather};
 use tokio::runtime::{Builder, Runtime};
 
+use super::plan::Sort;
 use crate::cli::cluster::nodes::Nodes;
 use crate::cli::random::Random;
 
@@ -75,6 +76,22 @@ impl Network {
         }
     }
 
+    /// Whether datagrams have met this fault since `before`.
+    pub(crate) fn met(&self, sort: Sort, before: &Counts) -> bool {
+        let now = self.counts();
+        let cut = now.cut > before.cut;
+        let lost = now.lost > before.lost;
+        let (doubled, held) = (now.doubled > before.doubled, now.held > before.held);
+        match sort {
+            Sort::Slow => now.delayed > before.delayed,
+            Sort::Lossy => lost,
+            Sort::Doubling => doubled,
+            Sort::Reordering => held,
+            Sort::Storm => lost && doubled && held,
+            _ => cut,
+        }
+    }
+
     /// What became of all datagrams together.
     pub(crate) fn counts(&self) -> Counts {
         let mut sum = Counts::default();
@@ -108,6 +125,46 @@ impl Drop for Network {
 mod tests {
     use super::*;
     use std::path::Path;
+    use std::time::Duration;
+
+    /// Whether some of many datagrams through one relay meet that fault.
+    async fn meets(sort: Sort, weather: Weather) -> bool {
+        const SENT: u64 = 200;
+        let mut nodes = Nodes::new(Path::new("unused"), 3).expect("ports");
+        let network = Network::between(&mut nodes, 1).await.expect("relays");
+        let before = network.counts();
+        network.set(weather);
+        let socket = std::net::UdpSocket::bind(ANY).expect("a socket");
+        for _ in 0..SENT {
+            socket.send_to(b"x", network.addresses()[0]).expect("sent");
+        }
+        while network.counts().came < SENT {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        network.met(sort, &before)
+    }
+
+    #[tokio::test]
+    async fn a_fault_of_links_is_met_by_datagrams_or_not_at_all() {
+        let calm = Weather::default();
+        let (lossy, doubling) =
+            (Weather { lost_per_mille: 300, ..calm }, Weather { doubled_per_mille: 300, ..calm });
+        let (slow, held) =
+            (Weather { delay: Duration::from_millis(1), ..calm }, Weather { held_per_mille: 300, ..calm });
+        let storm = Weather { lost_per_mille: 300, doubled_per_mille: 300, held_per_mille: 300, ..calm };
+        for (sort, weather) in [
+            (Sort::Isolate, Weather::CUT),
+            (Sort::Slow, slow),
+            (Sort::Lossy, lossy),
+            (Sort::Doubling, doubling),
+            (Sort::Reordering, held),
+            (Sort::Storm, storm),
+        ] {
+            assert!(meets(sort, weather).await, "{sort:?}");
+            assert!(!meets(sort, calm).await, "{sort:?}");
+        }
+        assert!(!meets(Sort::Storm, lossy).await, "all of it");
+    }
 
     #[tokio::test]
     async fn a_cut_way_is_cut_on_both_relays_that_carry_it() {

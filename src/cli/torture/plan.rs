@@ -111,9 +111,36 @@ impl Sort {
         self.name().0
     }
 
-    /// A ring of three has everybody next to everybody.
-    fn fits(self, nodes: usize) -> bool {
-        self != Self::Ring || nodes > 3
+    /// All of these kinds that so many nodes can meet: a ring of three has everybody next to everybody.
+    pub(crate) fn of(kinds: &BTreeSet<Kind>, nodes: u64) -> Vec<Self> {
+        let can_be = |sort: &Self| kinds.contains(&sort.kind()) && (*sort != Self::Ring || nodes > 3);
+        Self::ALL.into_iter().filter(can_be).collect()
+    }
+
+    /// Whether it is for whoever leads.
+    pub(crate) fn is_for_leader(self) -> bool {
+        matches!(
+            self,
+            Self::KillLeader
+                | Self::StopLeader
+                | Self::FullLeader
+                | Self::IsolateLeader
+                | Self::Mute
+                | Self::Deaf
+        )
+    }
+
+    /// Whether it hits what its name says where `leader` leads.
+    pub(crate) fn hits(self, leader: Option<u64>) -> bool {
+        leader.is_some() || !self.is_for_leader()
+    }
+}
+
+/// Its kind and its name, as words.
+impl fmt::Display for Sort {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (kind, name) = self.name();
+        write!(f, "{} {}", format!("{kind:?}").to_lowercase(), name.replace('_', " "))
     }
 }
 
@@ -136,9 +163,7 @@ pub(crate) struct Act {
 
 impl fmt::Display for Act {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (kind, name) = self.sort.name();
-        let (kind, name) = (format!("{kind:?}").to_lowercase(), name.replace('_', " "));
-        write!(f, "{kind} {name} for {} ms, order {:?}", self.lasts.as_millis(), self.order)
+        write!(f, "{} for {} ms, order {:?}", self.sort, self.lasts.as_millis(), self.order)
     }
 }
 
@@ -148,12 +173,7 @@ impl Act {
         let leads = leader.or(self.order.first().copied());
         let first = |count: usize| self.order.iter().copied().take(count).collect();
         match self.sort {
-            Sort::KillLeader
-            | Sort::StopLeader
-            | Sort::FullLeader
-            | Sort::IsolateLeader
-            | Sort::Mute
-            | Sort::Deaf => leads.into_iter().collect(),
+            sort if sort.is_for_leader() => leads.into_iter().collect(),
             Sort::KillMajority | Sort::StopMajority | Sort::FullMajority => first(self.order.len() / 2 + 1),
             Sort::KillAll => self.order.clone(),
             _ => first(1),
@@ -203,8 +223,7 @@ const CYCLE: (Duration, Duration) = (Duration::from_secs(20), Duration::from_sec
 impl Plan {
     /// The plan of `seed` for these nodes and kinds.
     pub(crate) fn new(seed: u64, nodes: Vec<u64>, kinds: &BTreeSet<Kind>) -> Self {
-        let asked = |sort: &Sort| kinds.contains(&sort.kind()) && sort.fits(nodes.len());
-        let sorts: Vec<Sort> = Sort::ALL.into_iter().filter(asked).collect();
+        let sorts = Sort::of(kinds, nodes.len() as u64);
         let mut plan = Self { random: Random::branch(seed, u64::MAX), nodes, sorts, bag: Vec::new() };
         plan.refill();
         // A short run, too, begins with one of each kind.
@@ -322,6 +341,7 @@ const RECOVERY: Duration = Duration::from_millis(50);
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::torture::report::ROUNDS_ENOUGH;
 
     const LONG: Duration = Duration::from_secs(1_800);
 
@@ -380,6 +400,24 @@ mod tests {
         assert!((0..20).flat_map(|_| three.cycle(LONG).0).all(|act| act.sort != Sort::Ring));
     }
 
+    /// What the report asks for before it calls a sort missing, half an hour has.
+    #[test]
+    fn half_an_hour_has_every_sort_often_enough() {
+        for (seed, nodes) in (0..20).flat_map(|seed| [(seed, 3), (seed, 5)]) {
+            let (mut plan, mut left) = (plan(seed, nodes), LONG);
+            let (mut acts, mut seen) = (0, BTreeMap::new());
+            while !left.is_zero() {
+                let (more, length) = plan.cycle(left);
+                acts += more.len() as u64;
+                more.iter().for_each(|act| *seen.entry(act.sort).or_insert(0_u64) += 1);
+                left -= length;
+            }
+            let sorts = Sort::of(&kinds(), nodes);
+            assert!(acts >= ROUNDS_ENOUGH * sorts.len() as u64 * 3 / 2, "seed {seed}: {acts} acts");
+            assert!(sorts.iter().all(|sort| seen[sort] >= ROUNDS_ENOUGH), "seed {seed}: {seen:?}");
+        }
+    }
+
     #[test]
     fn acts_stay_within_their_cycle_and_those_of_a_kind_do_not_meet() {
         for seed in 0..100 {
@@ -408,6 +446,7 @@ mod tests {
             assert_eq!(act(sort, 5).victims(Some(4)), victims, "{sort:?}");
         }
         assert_eq!(act(Sort::StopLeader, 3).victims(None), [1]);
+        assert!(Sort::StopLeader.hits(Some(1)) && !Sort::StopLeader.hits(None) && Sort::StopOne.hits(None));
     }
 
     #[test]

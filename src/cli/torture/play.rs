@@ -1,11 +1,13 @@
 //! A run from beginning to end: cycles of faults, healing and check, and a last look at what is on the disks.
 
-use std::path::PathBuf;
+use std::fs::File;
+use std::io::BufReader;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use raftmap::check::History;
+use raftmap::check::{History, Verdict};
 use raftmap::storage::os::OsFs;
 use raftmap::{Clerk, ConnectOptions};
 use tokio::sync::watch;
@@ -20,12 +22,15 @@ use super::report::{ACKNOWLEDGED_MIN, Report};
 use super::settings::SERVE;
 use crate::cli::cluster::nodes::Nodes;
 use crate::cli::exit::chain;
-use crate::cli::output;
+use crate::cli::{lines, output};
 
 /// The nodes have to find a leader within this.
 const START_MAX: Duration = Duration::from_secs(20);
 /// Once everything is healed, clients have this long to find out about calls whose outcome is unknown.
 const RESOLVE_MAX: Duration = Duration::from_secs(20);
+
+/// A ledger with more operations is not checked as a whole, for that takes some hundred bytes of memory for each.
+const LEDGER_MAX: u64 = 5_000_000;
 
 /// A run, and what is known of it so far.
 pub(crate) struct Play {
@@ -78,6 +83,7 @@ impl Play {
         let ended = self.cycles(company, begun).await;
         let written = finish(scribe).await;
         self.verify().await;
+        self.check_ledger().await;
         ended.and(written)
     }
 
@@ -157,6 +163,20 @@ impl Play {
         }
     }
 
+    /// Checks the whole run once more, from what is in its ledger: across cycles, and that it is all there.
+    async fn check_ledger(&mut self) {
+        if self.report.tally.operations() > LEDGER_MAX {
+            return;
+        }
+        let path = self.report.history.clone();
+        let tally = &mut self.report.tally;
+        match tokio::task::spawn_blocking(move || check(&path)).await {
+            Ok(Ok(verdict)) => tally.judge_ledger(&verdict),
+            Ok(Err(problem)) => tally.problem(problem),
+            Err(error) => tally.problem(format!("the check of the ledger ended early: {error}")),
+        }
+    }
+
     /// Ends all nodes and reads what they left on their disks.
     async fn verify(&mut self) {
         let Some(nodes) = &mut self.nodes else { return };
@@ -173,7 +193,15 @@ impl Play {
     }
 }
 
-fn words(verdict: &raftmap::check::Verdict) -> &'static str {
+/// Reads the ledger as anybody can, and checks it.
+fn check(ledger: &Path) -> Result<Verdict, String> {
+    let cannot = |error: &dyn std::fmt::Display| format!("the ledger {}: {error}", ledger.display());
+    let file = File::open(ledger).map_err(|error| cannot(&error))?;
+    let history = lines::read(BufReader::new(file)).map_err(|error| cannot(&error))?;
+    Ok(raftmap::check::check(&history))
+}
+
+fn words(verdict: &Verdict) -> &'static str {
     if verdict.is_clean() { "nothing is wrong" } else { "SOMETHING IS WRONG" }
 }
 

@@ -15,6 +15,8 @@ use super::settings::{DISK_MAX, MEMORY_MAX};
 
 /// A cycle that acknowledged less than this proves little; more than one in ten of them, and the run does not count.
 pub(crate) const ACKNOWLEDGED_MIN: u64 = 50;
+/// After so many faults for each sort there is, a sort that never took hold is missing, and the run does not count.
+pub(crate) const ROUNDS_ENOUGH: u64 = 6;
 /// Problems kept in words.
 const PROBLEMS_MAX: usize = 50;
 
@@ -25,7 +27,10 @@ pub(crate) struct Tally {
     pub(crate) cycles: u64,
     /// Those of them with too little to check.
     pub(crate) idle_cycles: u64,
-    /// Faults by sort. A full disk counts once a node has said that it is full.
+    /// Faults that were begun, as planned or as far as could be.
+    pub(crate) begun: u64,
+    /// Those that took hold, by sort: what is for the leader hit a leader, a node said that its disk is full, datagrams
+    /// met the weather, a node died before its log was open.
     pub(crate) fired: BTreeMap<Sort, u64>,
     /// SIGKILLs.
     pub(crate) processes_killed: u64,
@@ -33,6 +38,8 @@ pub(crate) struct Tally {
     pub(crate) restarts: u64,
     /// Starts that a node refused because its disk was full, as it should.
     pub(crate) refused_starts: u64,
+    /// How long processes were stopped.
+    pub(crate) pauses: Vec<Duration>,
     /// From the end of a leader, with no other fault about, to the next acknowledged write.
     pub(crate) failovers: Vec<Duration>,
     /// From healing to equal replicas.
@@ -40,6 +47,7 @@ pub(crate) struct Tally {
     /// Operations by their end.
     pub(crate) acknowledged_writes: u64,
     pub(crate) answered_reads: u64,
+    pub(crate) unanswered_reads: u64,
     pub(crate) unknown: u64,
     pub(crate) refused: u64,
     /// Calls without an end although everything was healed.
@@ -51,6 +59,8 @@ pub(crate) struct Tally {
     /// Keys of older cycles that were read again, and those that had changed.
     pub(crate) read_again: u64,
     pub(crate) changed_later: u64,
+    /// Operations in the ledger when all of it was checked at the end, as `raftmap check` does it, if it was.
+    pub(crate) ledger_operations: Option<u64>,
     /// Directories that were verified offline.
     pub(crate) verified: u64,
     pub(crate) disk_bytes_max: u64,
@@ -73,10 +83,32 @@ impl Tally {
             match operation.outcome {
                 Outcome::Done { .. } if operation.is_write() => self.acknowledged_writes += 1,
                 Outcome::Done { .. } => self.answered_reads += 1,
-                Outcome::Unknown => self.unknown += 1,
+                Outcome::Unknown if operation.is_write() => self.unknown += 1,
+                Outcome::Unknown => self.unanswered_reads += 1,
                 Outcome::Refused { .. } => self.refused += 1,
             }
         }
+    }
+
+    /// Takes in what the check of the whole ledger found.
+    pub(crate) fn judge_ledger(&mut self, verdict: &Verdict) {
+        self.ledger_operations = Some(verdict.operations);
+        for example in verdict.examples() {
+            self.problem(format!("the ledger: {example}"));
+        }
+        if verdict.too_many_unknown() {
+            let (unknown, checks) = (verdict.unknown, verdict.checks());
+            self.problem(format!("the ledger: {unknown} of {checks} checks came to no end"));
+        }
+        if verdict.operations < self.operations() {
+            let (held, done) = (verdict.operations, self.operations());
+            self.problem(format!("the ledger holds {held} operations, clients did {done}"));
+        }
+    }
+
+    /// All that clients did.
+    pub(crate) fn operations(&self) -> u64 {
+        self.acknowledged_writes + self.answered_reads + self.unanswered_reads + self.unknown + self.refused
     }
 
     /// Takes in what a cycle's check found.
@@ -91,6 +123,10 @@ impl Tally {
                 self.problem(format!("{example} (by {checker})"));
             }
         }
+    }
+
+    fn fired_by(&self, sort: Sort) -> u64 {
+        self.fired.get(&sort).copied().unwrap_or(0)
     }
 
     fn fired_of(&self, kind: Kind) -> u64 {
@@ -137,6 +173,9 @@ impl Report {
         if let Some(kind) = self.asked.iter().find(|kind| tally.fired_of(**kind) == 0) {
             return Some(format!("no fault of the kind `{}` took hold", name(*kind)));
         }
+        if let Some(sort) = self.never_fired().first().filter(|_| self.had_its_rounds()) {
+            return Some(format!("`{sort}` never took hold in {} faults", tally.begun));
+        }
         if tally.cycles == 0 {
             return Some("no cycle came to its check".into());
         }
@@ -153,13 +192,27 @@ impl Report {
         None
     }
 
-    fn operations(&self) -> u64 {
-        let tally = &self.tally;
-        tally.acknowledged_writes + tally.answered_reads + tally.unknown + tally.refused
+    /// Every sort that can be, and never was.
+    fn never_fired(&self) -> Vec<Sort> {
+        let mut sorts = Sort::of(&self.asked, self.nodes);
+        sorts.retain(|sort| self.tally.fired_by(*sort) == 0);
+        sorts
+    }
+
+    /// Whether there were faults enough for every sort.
+    fn had_its_rounds(&self) -> bool {
+        self.tally.begun >= ROUNDS_ENOUGH * Sort::of(&self.asked, self.nodes).len() as u64
+    }
+
+    /// Each sort of a kind that can be, and how often it was.
+    fn fired(&self, kind: Kind) -> Vec<(&'static str, u64)> {
+        let sorts = Sort::of(&[kind].into(), self.nodes).into_iter();
+        let sorts = sorts.filter(|_| self.asked.contains(&kind));
+        sorts.map(|sort| (sort.name().1, self.tally.fired_by(sort))).collect()
     }
 
     fn per_second(&self) -> u64 {
-        (self.operations() as f64 / self.ran.as_secs_f64().max(0.001)).round() as u64
+        (self.tally.operations() as f64 / self.ran.as_secs_f64().max(0.001)).round() as u64
     }
 
     /// One object.
@@ -193,16 +246,17 @@ impl Report {
     fn faults_json(&self) -> Value {
         let (tally, datagrams) = (&self.tally, &self.datagrams);
         let by_sort = |kind| {
-            let sorts = tally.fired.iter().filter(|(sort, _)| sort.kind() == kind);
-            Value::from(
-                sorts.map(|(sort, count)| (sort.name().1.to_owned(), json!(count))).collect::<Map<_, _>>(),
-            )
+            let sorts = self.fired(kind).into_iter().map(|(name, count)| (name.to_owned(), json!(count)));
+            Value::from(sorts.collect::<Map<_, _>>())
         };
         json!({
+            "faults_begun": tally.begun,
+            "never_fired": self.never_fired().iter().map(Sort::to_string).collect::<Vec<_>>(),
             "kills": by_sort(Kind::Kill),
             "processes_killed": tally.processes_killed,
             "restarts": tally.restarts,
             "pauses": by_sort(Kind::Stop),
+            "pause_max_ms": longest(&tally.pauses),
             "partitions": by_sort(Kind::Partition),
             "disk_full": by_sort(Kind::Disk),
             "refused_starts": tally.refused_starts,
@@ -220,12 +274,12 @@ impl Report {
 
     fn operations_json(&self) -> Value {
         let tally = &self.tally;
-        let longest = |times: &[Duration]| times.iter().max().map(|time| time.as_millis() as u64);
         json!({
-            "operations": self.operations(),
+            "operations": tally.operations(),
             "ops_per_s": self.per_second(),
             "acknowledged": tally.acknowledged_writes,
             "reads": tally.answered_reads,
+            "reads_unanswered": tally.unanswered_reads,
             "unknown": tally.unknown,
             "refused": tally.refused,
             "unresolved": tally.unresolved,
@@ -250,6 +304,7 @@ impl Report {
             "checks_unknown": tally.checks_unknown,
             "read_again": tally.read_again,
             "changed_later": tally.changed_later,
+            "ledger_operations": tally.ledger_operations,
             "directories_verified": tally.verified,
             "problems": tally.problems,
         })
@@ -258,11 +313,10 @@ impl Report {
     fn write_faults(&self, text: &mut String) -> fmt::Result {
         let tally = &self.tally;
         for kind in &self.asked {
-            let sorts = tally.fired.iter().filter(|(sort, _)| sort.kind() == *kind);
+            let sorts = self.fired(*kind).into_iter();
             let sorts: Vec<String> =
-                sorts.map(|(sort, count)| format!("{count} {}", sort.name().1.replace('_', " "))).collect();
-            let (name, all) = (name(*kind), tally.fired_of(*kind));
-            writeln!(text, "{name:<12}{all}{}{}", if all > 0 { ": " } else { "" }, sorts.join(", "))?;
+                sorts.map(|(name, count)| format!("{count} {}", name.replace('_', " "))).collect();
+            writeln!(text, "{:<12}{}: {}", name(*kind), tally.fired_of(*kind), sorts.join(", "))?;
         }
         let Counts { came, cut, lost, doubled, held, .. } = self.datagrams;
         writeln!(
@@ -275,23 +329,22 @@ impl Report {
 
     fn write_figures(&self, text: &mut String) -> fmt::Result {
         let tally = &self.tally;
-        let (cycles, operations, rate) = (tally.cycles, self.operations(), self.per_second());
+        let (cycles, operations, rate) = (tally.cycles, tally.operations(), self.per_second());
         writeln!(text, "operations  {operations} in {} s and {cycles} cycles, {rate}/s", self.ran.as_secs())?;
         let (acked, reads) = (tally.acknowledged_writes, tally.answered_reads);
-        let (unknown, refused) = (tally.unknown, tally.refused);
+        let (unknown, refused, unanswered) = (tally.unknown, tally.refused, tally.unanswered_reads);
         writeln!(
             text,
-            "            {acked} writes acknowledged, {reads} reads, {unknown} unknown, {refused} refused"
+            "            {acked} writes acknowledged, {unknown} unknown, {refused} refused; {reads} reads, \
+             {unanswered} more without an answer"
         )?;
-        let longest = |times: &[Duration]| {
-            times
-                .iter()
-                .max()
-                .map_or("none was seen".into(), |time| format!("at most {} ms", time.as_millis()))
+        let most = |times: &[Duration]| {
+            longest(times).map_or("none was seen".into(), |millis| format!("at most {millis} ms"))
         };
         let count = tally.failovers.len();
-        writeln!(text, "failovers   {count}, {} to the next acknowledged write", longest(&tally.failovers))?;
-        writeln!(text, "healed      {} to equal replicas", longest(&tally.converged))?;
+        writeln!(text, "failovers   {count}, {} to the next acknowledged write", most(&tally.failovers))?;
+        writeln!(text, "pauses      {}", most(&tally.pauses))?;
+        writeln!(text, "healed      {} to equal replicas", most(&tally.converged))?;
         let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
         let (disk, memory) = (mib(tally.disk_bytes_max), mib(tally.memory_bytes_max));
         let (disk_max, memory_max) = (mib(DISK_MAX), mib(MEMORY_MAX));
@@ -314,7 +367,11 @@ impl Report {
             "            {checks} checks, {unknown} without end; {again} older keys read again, {changed} changed"
         )?;
         let unresolved = tally.unresolved;
-        writeln!(text, "            {verified} logs verified offline, {unresolved} calls without an end")
+        writeln!(text, "            {verified} logs verified offline, {unresolved} calls without an end")?;
+        match tally.ledger_operations {
+            Some(count) => writeln!(text, "            the ledger as a whole, {count} operations"),
+            None => writeln!(text, "            not the ledger as a whole"),
+        }
     }
 }
 
@@ -339,6 +396,10 @@ impl fmt::Display for Report {
     }
 }
 
+fn longest(times: &[Duration]) -> Option<u64> {
+    times.iter().max().map(|time| time.as_millis() as u64)
+}
+
 /// As on the command line.
 fn name(kind: Kind) -> String {
     kind.to_possible_value().map_or(String::new(), |value| value.get_name().to_owned())
@@ -355,7 +416,7 @@ mod tests {
         let tally =
             Tally { cycles: 20, fired, acknowledged_writes: 1_000, checks: 5_000, ..Tally::default() };
         let asked = [Kind::Kill, Kind::Stop, Kind::Partition, Kind::Disk].into();
-        Report { seed: 7, asked, tally, complete: true, ..Report::default() }
+        Report { seed: 7, nodes: 3, asked, tally, complete: true, ..Report::default() }
     }
 
     #[track_caller]
@@ -403,6 +464,38 @@ mod tests {
         not_passed(|report| report.tally.cycles = 0, "no cycle came to its check");
         not_passed(|report| report.tally.idle_cycles = 3, "3 of 20 cycles acknowledged fewer than 50");
         not_passed(|report| report.tally.checks_unknown = 6, "6 of 5000 checks came to no end");
+    }
+
+    #[test]
+    fn a_sort_that_never_took_hold_is_missing_in_a_long_run() {
+        let all = Sort::of(&well().asked, 3);
+        for missing in &all {
+            let fired = all.iter().filter(|sort| *sort != missing).map(|sort| (*sort, 1)).collect();
+            let enough = ROUNDS_ENOUGH * all.len() as u64;
+            let tally = Tally { begun: enough, fired, ..well().tally };
+            let words = format!("`{missing}` never took hold in {enough} faults");
+            not_passed(|report| report.tally = tally.clone(), &words);
+            let short = Report { tally: Tally { begun: enough - 1, ..tally }, ..well() };
+            assert!(short.passed(), "{missing} was not to be expected yet");
+            assert_eq!(short.json()["never_fired"], json!([missing.to_string()]));
+        }
+        assert_eq!(well().json()["kills"]["all"], 0, "told as well");
+        assert_eq!(well().json()["partitions"]["ring"], Value::Null, "three make no ring");
+    }
+
+    #[test]
+    fn what_is_wrong_with_the_whole_ledger_does_not_pass() {
+        let verdict = Verdict { operations: 1_000, ordered: 9, ..Verdict::default() };
+        let mut fine = well();
+        fine.tally.judge_ledger(&verdict);
+        assert!(fine.passed(), "{fine}");
+        let short = Verdict { operations: 999, ..verdict.clone() };
+        not_passed(|report| report.tally.judge_ledger(&short), "holds 999 operations, clients did 1000");
+        let unknown = Verdict { unknown: 1, ..verdict.clone() };
+        not_passed(|report| report.tally.judge_ledger(&unknown), "1 of 9 checks");
+        let mut stale = verdict;
+        stale.search.examples.push("stale".into());
+        not_passed(|report| report.tally.judge_ledger(&stale), "the ledger: stale");
     }
 
     #[test]

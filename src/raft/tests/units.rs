@@ -241,22 +241,25 @@ fn progress_goes_back_by_one_at_least() {
     progress.sent(Index(9), 0, Index(0));
     // A hint that leads nowhere: the follower claims an end at or above what was probed.
     for prev in (0..=9).rev() {
-        assert_eq!(progress.rejected(Index(prev), Index(9), None, Index(10)), Refusal::BackUp);
+        assert_eq!(progress.rejected(Index(prev), Index(9), None, Index(10), (0, 10)), Refusal::BackUp);
         assert_eq!(progress.next(), Index(prev).max(Index(1)));
         progress.sent(Index(prev), 0, Index(0));
     }
 }
 
 #[test]
-fn progress_names_a_regression_after_the_second_sign() {
+fn progress_names_a_regression_after_a_later_sign() {
+    const PATIENCE: u32 = 10;
     let mut progress = replicating(5);
-    let reject = |progress: &mut Progress| progress.rejected(Index(5), Index(2), None, Index(3));
-    assert_eq!(reject(&mut progress), Refusal::BackUp);
+    let reject =
+        |progress: &mut Progress, now| progress.rejected(Index(5), Index(2), None, Index(3), (now, PATIENCE));
+    assert_eq!(reject(&mut progress, 100), Refusal::BackUp);
     assert_eq!(progress.counted(), Index(0));
-    assert_eq!(reject(&mut progress), Refusal::Late, "it was not asked again yet");
+    assert_eq!(reject(&mut progress, 111), Refusal::Late, "it was not asked again yet");
     progress.sent(Index(5), 0, Index(0));
+    assert_eq!(reject(&mut progress, 110), Refusal::Late, "as late as the first one, for all we know");
     let expected = Refusal::Regressed { acknowledged: Index(5), shown: Index(2) };
-    assert_eq!(reject(&mut progress), expected);
+    assert_eq!(reject(&mut progress, 111), expected);
     assert_eq!(progress.next(), Index(3));
     progress.sent(Index(4), 0, Index(0));
     assert!(!progress.accepted(Index(5), false, Index(0), Index(0)), "an answer from before its loss");
@@ -265,6 +268,26 @@ fn progress_names_a_regression_after_the_second_sign() {
     progress.sent(Index(5), 0, Index(0));
     assert!(progress.accepted(Index(5), false, Index(0), Index(0)));
     assert_eq!(progress.counted(), Index(5));
+}
+
+/// Several appends were on their way when one was lost: each is refused, and each refusal may be overtaken by the
+/// acknowledgement of what was sent again.
+#[test]
+fn late_refusals_one_behind_the_other_are_no_regression() {
+    let mut progress = replicating(5);
+    let reject =
+        |progress: &mut Progress, now| progress.rejected(Index(5), Index(3), None, Index(4), (now, 10));
+    assert_eq!(reject(&mut progress, 7), Refusal::BackUp);
+    for now in 8..=17 {
+        progress.heartbeat_due();
+        progress.alive(now, 10);
+        assert!(progress.may_send(Index(5)), "asked again");
+        progress.sent(Index(5), 0, Index(0));
+        assert_eq!(reject(&mut progress, now), Refusal::Late);
+    }
+    assert!(progress.accepted(Index(5), false, Index(0), Index(0)));
+    assert_eq!((progress.counted(), progress.sending()), (Index(5), Sending::Replicate));
+    assert_eq!(reject(&mut progress, 30), Refusal::BackUp, "a new doubt, from the beginning");
 }
 
 #[test]

@@ -150,8 +150,14 @@ impl World {
         if !matches!(self.nodes[at].harm, Harm::None) || self.nodes[at].locked_out {
             return;
         }
-        let what =
-            self.nemesis.pick(&[Directory::Older, Directory::Older, Directory::Emptied, Directory::Copied]);
+        // Two nodes or one cannot spare what an older directory lacks.
+        let what = match self.nodes.len() {
+            1 | 2 => Directory::Copied,
+            _ => {
+                let all = [Directory::Older, Directory::Older, Directory::Emptied, Directory::Copied];
+                self.nemesis.pick(&all)
+            }
+        };
         self.swap(at, what);
     }
 

@@ -1,7 +1,7 @@
 //! The end of a world: the faults stop, a majority is healed, and everything must come right within bounded time, a
 //! minority that stays broken or not. Then what clients saw is judged, and what the disks hold.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use raftmap::raft::RoleKind;
@@ -176,6 +176,7 @@ impl World {
 
     /// Looks at everything that must hold at the end, when all nodes run but those that stay broken.
     pub fn judge(&mut self) {
+        let keys: BTreeSet<String> = self.history.iter().map(|call| call.key.clone()).collect();
         let (mut last, mut reached) = (BTreeMap::new(), 0);
         for at in 0..self.nodes.len() {
             self.note_struck(at);
@@ -185,10 +186,10 @@ impl World {
             let node = &self.nodes[at];
             let Some(life) = &node.life else { panic!("node {} does not run at the end", node.id()) };
             let (applied, digest) = (life.replica.map().applied_index(), life.replica.map().digest());
-            for call in &self.history {
-                if let Some(found) = life.replica.map().get(call.key.as_bytes()) {
+            for key in &keys {
+                if let Some(found) = life.replica.map().get(key.as_bytes()) {
                     let value = String::from_utf8_lossy(&found.value).into_owned();
-                    last.insert(call.key.clone(), (found.version, value));
+                    last.insert(key.clone(), (found.version, value));
                 }
             }
             reached = applied.0;

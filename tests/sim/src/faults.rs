@@ -41,7 +41,8 @@ fn kinds(faults: &Faults, nodes: usize) -> Vec<Kind> {
         (Kind::CrashLoop, faults.crash_loop),
         (Kind::Leap, faults.leap),
         (Kind::HarmRunning, faults.harm),
-        (Kind::HarmResting, faults.harm),
+        // Two nodes or one cannot spare a disk.
+        (Kind::HarmResting, faults.harm && nodes > 2),
         (Kind::Directory, faults.directory),
         (Kind::Strangers, faults.directory),
     ];
@@ -148,7 +149,7 @@ impl World {
     }
 
     /// Somebody who takes itself for the leader.
-    fn leader(&self) -> Option<usize> {
+    pub fn leader(&self) -> Option<usize> {
         let leads = |at: &usize| {
             let life = self.nodes[*at].life.as_ref();
             life.is_some_and(|life| life.replica.soft_state().role == RoleKind::Leader)

@@ -84,39 +84,3 @@ pub const ALL: &[&str] = &[
     "the power was cut",
     "the power was cut and sectors torn",
 ];
-
-#[cfg(test)]
-mod tests {
-    use std::collections::BTreeSet;
-    use std::path::Path;
-
-    use super::*;
-
-    fn sources() -> String {
-        let here = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
-        let files =
-            std::fs::read_dir(here).expect("the crate's own sources").map(|entry| entry.expect("one").path());
-        let others = files.filter(|path| path.file_name().is_none_or(|name| name != "marks.rs"));
-        others
-            .filter(|path| path.is_file())
-            .map(|path| std::fs::read_to_string(path).expect("text"))
-            .collect()
-    }
-
-    #[test]
-    fn all_that_is_marked_is_in_the_list_and_the_other_way_round() {
-        assert!(ALL.is_sorted_by(|one, next| one < next), "not sorted");
-        let sources = sources();
-        let calls = sources.split("sometimes(\"").skip(1).filter_map(|rest| rest.split('"').next());
-        let unlisted: BTreeSet<&str> = calls.filter(|name| !ALL.contains(name)).collect();
-        assert!(unlisted.is_empty(), "not in the list: {unlisted:?}");
-        let unused: Vec<_> = ALL.iter().filter(|name| !sources.contains(&format!("\"{name}\""))).collect();
-        assert!(unused.is_empty(), "nobody marks these: {unused:?}");
-    }
-
-    #[test]
-    #[should_panic(expected = "is not in the list of marks")]
-    fn what_is_not_in_the_list_cannot_be_marked() {
-        crate::trace::Trace::default().sometimes(concat!("nobody", " knows this"));
-    }
-}

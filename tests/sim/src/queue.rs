@@ -64,19 +64,3 @@ impl<E> PartialEq for Timed<E> {
 }
 
 impl<E> Eq for Timed<E> {}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn by_time_and_then_in_the_order_they_came() {
-        let mut queue = Queue::new();
-        for (at, event) in [(5, 'a'), (3, 'b'), (5, 'c'), (0, 'd'), (3, 'e'), (5, 'f')] {
-            queue.put(Duration::from_secs(at), event);
-        }
-        assert_eq!(queue.due(), Some(Duration::ZERO));
-        let popped: String = std::iter::from_fn(|| queue.pop()).map(|(_, event)| event).collect();
-        assert_eq!(popped, "dbeacf");
-    }
-}

@@ -40,6 +40,8 @@ pub struct Setup {
     pub safety: Duration,
     /// What is broken on purpose, to see the checks notice.
     pub sabotage: Option<Sabotage>,
+    /// Whether anything is checked: without, one sees what checks cost.
+    pub watched: bool,
     /// What is left out of all this.
     pub less: Less,
 }
@@ -176,6 +178,7 @@ impl Setup {
             syncs,
             safety,
             sabotage: None,
+            watched: true,
             less: Less::default(),
         }
     }

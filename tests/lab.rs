@@ -7,15 +7,15 @@
 //! Each test runs with four seeds, or as many as `LAB_SEEDS` says. A failure prints the one command that shows it again:
 //! `LAB_SEED=n cargo test --test lab NAME`.
 //!
-//! | file         | tests                                                        |
-//! |--------------|--------------------------------------------------------------|
-//! | `election`   | 2A                                                           |
-//! | `agreement`  | 2B                                                           |
-//! | `persistence`| 2C                                                           |
-//! | `compaction` | 2D                                                           |
-//! | `service`    | 3A and 3B that are runs of the one workload in `workload`     |
-//! | `scripted`   | 3A and 3B that are stories of their own                      |
-//! | `rsm`        | 4A and 4C                                                    |
+//! | file in `lab/` | tests                                                     |
+//! |----------------|-----------------------------------------------------------|
+//! | `election`     | 2A                                                        |
+//! | `agreement`    | 2B                                                        |
+//! | `persistence`  | 2C                                                        |
+//! | `compaction`   | 2D                                                        |
+//! | `service`      | 3A and 3B that are runs of the one workload in `workload` |
+//! | `scripted`     | 3A and 3B that are stories of their own                   |
+//! | `rsm`          | 4A and 4C                                                 |
 //!
 //! What differs, and why. A new leader writes a no-op, so commands are counted as writes of clients, not as log indexes.
 //! The course counts calls: one is a message that asks and the message that answers it, so we count those that ask, and
@@ -30,15 +30,27 @@
     reason = "all of this is a test, also what stands outside of #[test] functions"
 )]
 
+#[path = "lab/agreement.rs"]
 mod agreement;
+#[path = "lab/clerks.rs"]
 mod clerks;
+#[path = "lab/cluster.rs"]
 mod cluster;
+#[path = "lab/commands.rs"]
 mod commands;
+#[path = "lab/compaction.rs"]
 mod compaction;
+#[path = "lab/election.rs"]
 mod election;
+#[path = "lab/persistence.rs"]
 mod persistence;
+#[path = "lab/rsm.rs"]
 mod rsm;
+#[path = "lab/scripted.rs"]
 mod scripted;
+#[path = "lab/seeds.rs"]
 mod seeds;
+#[path = "lab/service.rs"]
 mod service;
+#[path = "lab/workload.rs"]
 mod workload;
