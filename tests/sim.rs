@@ -29,6 +29,8 @@ use raftmap_sim::world::{Event, Report, World};
 
 #[path = "sim/parts_tests.rs"]
 mod parts_tests;
+#[path = "sim/schedule_tests.rs"]
+mod schedule_tests;
 #[path = "sim/watch_tests.rs"]
 mod watch_tests;
 

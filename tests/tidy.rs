@@ -3,6 +3,8 @@
 
 #![allow(clippy::expect_used, clippy::panic, reason = "a test that cannot go on ends there")]
 
+#[path = "tidy/absent.rs"]
+mod absent;
 #[path = "tidy/faults.rs"]
 mod faults;
 #[path = "tidy/rules.rs"]
@@ -92,6 +94,29 @@ fn packages_stay_behind_their_fences() {
 #[test]
 fn temporary_files_get_their_names_in_one_place() {
     holds(rules::naming);
+}
+
+#[test]
+fn nothing_is_said_before_the_handshake() {
+    holds(absent::early_data);
+}
+
+#[test]
+fn nothing_is_written_through_a_mapping() {
+    holds(absent::writable_maps);
+}
+
+#[test]
+fn no_path_comes_from_the_network() {
+    holds(absent::paths);
+}
+
+#[test]
+fn nothing_decompresses() {
+    let lock =
+        files().into_iter().find(|(path, _)| path == "Cargo.lock").expect("the packages that are built").1;
+    assert!(lock.contains("name = \"bytes\""), "the packages that are built");
+    none(absent::decompressing(&lock));
 }
 
 #[test]

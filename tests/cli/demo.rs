@@ -8,10 +8,12 @@ use super::cluster::{Ended, raftmap, run};
 
 #[test]
 fn a_short_demo_is_well() {
+    let dir = tempfile::tempdir().unwrap();
+    let history = dir.path().join("history.jsonl").display().to_string();
     let args =
         ["demo", "--seconds", "4", "--kill-every", "1500ms", "--clients", "4", "--seed", "3", "--json"];
     let begun = Instant::now();
-    let ended = run(&args).code(0);
+    let ended = run(&[&args[..], &["--history", &history]].concat()).code(0);
     assert!(begun.elapsed() < Duration::from_secs(34), "{:?}", begun.elapsed());
     let json = ended.json();
     for name in
@@ -25,6 +27,11 @@ fn a_short_demo_is_well() {
     assert!(json["leader_kills"].as_u64() >= Some(1) && json["acked"].as_u64() >= Some(1), "{json}");
     assert!(json["digests_equal"] == true && json["seed"] == 3, "{json}");
     assert!(json["dir"].is_null() && ended.stderr.contains("(leader)"), "{ended:?}");
+    let checked = run(&["check", &history, "--json"]).code(0).json();
+    assert!(
+        checked["passed"] == true && checked["operations"].as_u64() >= json["acked"].as_u64(),
+        "{checked}"
+    );
 }
 
 #[test]

@@ -5,14 +5,17 @@
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
+    clippy::print_stdout,
     reason = "a test that cannot go on has failed"
 )]
 
+mod check;
 mod cluster;
 mod commands;
 mod crash;
 mod damage;
 mod demo;
+mod descriptors;
 mod failing;
 mod lab;
 mod load;

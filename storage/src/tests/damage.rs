@@ -306,3 +306,25 @@ fn a_later_format_is_not_damage() {
     });
     assert!(matches!(open_model(&fs), Err(OpenError::Version { found: 2, supported: 1, .. })));
 }
+
+/// Case D22. A file of no bytes where one of each kind stood: named, or as if it had never been.
+#[test]
+fn empty_files_of_each_kind_are_refused_or_unborn() {
+    let (fs, expected) = sound();
+    for path in fs.files() {
+        let fs = fs.kill();
+        fs.damage(&path, |bytes| {
+            bytes.clear();
+            true
+        });
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap().to_owned();
+        match open_model(&fs) {
+            Ok(log) => {
+                assert!(["LOCK", "BOOT"].contains(&name.as_str()), "{name} is empty, and nobody minds");
+                assert_eq!(log.all(), expected, "{name}");
+            }
+            Err(OpenError::Damaged(damage)) => assert_eq!(damage.path, path),
+            Err(other) => panic!("{name}: {other}"),
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! A node that may open few files: it refuses to start in words, serves, or stops as for any failure of its disk. What
+//! it acknowledged is there in any case.
+
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use super::cluster::{Cluster, PATIENCE};
+
+const ENOUGH: u64 = 64;
+
+/// What became of a node that may open so many files.
+enum End {
+    /// It acknowledged a write, and was killed.
+    Served,
+    /// It ended by itself, with this code and these words.
+    Stopped(Option<i32>, String),
+}
+
+async fn with_files(cluster: &Cluster, files: u64) -> End {
+    let serve = cluster.serve(1);
+    let mut limited = Command::new("sh");
+    limited.args(["-c", &format!("ulimit -n {files}; exec \"$@\""), "sh"]).arg(serve.get_program());
+    limited.args(serve.get_args()).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
+    let mut node = limited.spawn().unwrap();
+    let clerk = cluster.clerk().with_deadline(Duration::from_secs(1));
+    let begun = Instant::now();
+    while node.try_wait().unwrap().is_none() {
+        if clerk.append("log", format!("{files};")).await.is_ok() {
+            node.kill().unwrap();
+            node.wait().unwrap();
+            return End::Served;
+        }
+        assert!(begun.elapsed() < PATIENCE, "with {files} files it neither serves nor ends");
+    }
+    let ended = node.wait_with_output().unwrap();
+    End::Stopped(ended.status.code(), String::from_utf8_lossy(&ended.stderr).into_owned())
+}
+
+/// Case P13. The log's files are open by then: nothing more may be opened, and writes go on.
+#[tokio::test(flavor = "multi_thread")]
+async fn without_descriptors_the_open_log_still_writes() {
+    let mut cluster = Cluster::prepare(1, &[]);
+    cluster.spawn_all().await;
+    let clerk = cluster.clerk();
+    clerk.put("log", "").await.unwrap();
+    let limited = Command::new("prlimit").args(["--nofile=3", "--pid", &cluster.pid(1).to_string()]).status();
+    assert!(limited.expect("prlimit, of util-linux").success());
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", cluster.pid(1))).unwrap();
+    assert!(limits.lines().any(|line| line.starts_with("Max open files            3 ")), "{limits}");
+    let tokens: Vec<String> = (0..100).map(|number| format!("{number};")).collect();
+    for token in &tokens {
+        clerk.append("log", token).await.unwrap();
+    }
+    cluster.kill(1);
+    cluster.spawn_all().await;
+    let found = cluster.clerk().get("log").await.unwrap().expect("it was written").value;
+    assert_eq!(found, tokens.concat(), "everything acknowledged, once");
+}
+
+/// The same from the start on.
+#[tokio::test(flavor = "multi_thread")]
+async fn few_files_are_refused_in_words_or_enough() {
+    let mut cluster = Cluster::prepare(1, &[]);
+    cluster.spawn_all().await;
+    cluster.clerk().put("log", "").await.unwrap();
+    cluster.kill(1);
+    let (mut stopped, mut served) = (0, Vec::new());
+    for files in [10, 14, 18, 22, 26, ENOUGH] {
+        match with_files(&cluster, files).await {
+            End::Served => served.push(format!("{files};")),
+            // Here not even the system's libraries could be opened: no code of ours ran.
+            End::Stopped(_, words) if words.contains("error while loading shared libraries") => {}
+            End::Stopped(code, words) => {
+                assert!(
+                    words.contains("Too many open files") && !words.contains("panicked"),
+                    "{files}: {words}"
+                );
+                assert!(matches!(code, Some(2..=5)), "{files}: {code:?}, {words}");
+                stopped += 1;
+            }
+        }
+    }
+    assert!(
+        stopped > 0 && served.last() == Some(&format!("{ENOUGH};")),
+        "{stopped} stopped, {served:?} served"
+    );
+    cluster.spawn_all().await;
+    let found = cluster.clerk().get("log").await.unwrap().expect("it was written").value;
+    let found = String::from_utf8(found.to_vec()).unwrap();
+    for token in served {
+        assert_eq!(found.matches(&token).count(), 1, "{token} in {found}");
+    }
+}

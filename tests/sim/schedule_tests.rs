@@ -1,0 +1,155 @@
+//! Worlds in which one thing goes wrong by a schedule, again and again, where a draw of everything would show it too
+//! seldom to hold it to its rule.
+
+use std::time::Duration;
+
+use raftmap::raft::RoleKind;
+use raftmap_sim::history::End;
+use raftmap_sim::life::Crash;
+use raftmap_sim::seeds::seeds;
+use raftmap_sim::setup::{Faults, Setup};
+use raftmap_sim::world::{Event, World};
+
+const SEEDS: std::ops::Range<u64> = 0..3;
+
+const fn millis(millis: u64) -> Duration {
+    Duration::from_millis(millis)
+}
+
+/// Three nodes to which nothing happens but what a test does to them, and clients who wait long.
+fn three(seed: u64) -> Setup {
+    let mut setup = Setup::draw(seed);
+    (setup.nodes, setup.faults) = (3, Faults::none());
+    (setup.clocks, setup.syncs, setup.offsets) = (vec![1_000; 3], vec![millis(2); 3], vec![millis(0); 3]);
+    (setup.net.delay, setup.net.jitter) = (millis(1), millis(2));
+    (setup.net.loss, setup.net.doubled, setup.net.late) = (0, 0, 0);
+    setup.timing.heartbeat = millis(50);
+    (setup.timing.election_min, setup.timing.election_max) = (millis(300), millis(600));
+    (setup.load.deadline, setup.load.window, setup.load.forget) = (Duration::from_secs(60), 1_024, 0);
+    (setup.load.clients, setup.load.pipeline) = (3, 1);
+    (setup.load.think, setup.load.lazy) = (millis(40), 1);
+    setup.limits.session_ttl_ms = 3_600_000;
+    setup
+}
+
+fn run(world: &mut World, until: Duration) {
+    while world.step(until) {}
+}
+
+/// Case P10. Two of three stand still; one of them goes on and has a majority with the third; then the other one, which
+/// may still take itself for the leader.
+#[test]
+fn majorities_that_stand_still_by_turns() {
+    for seed in SEEDS {
+        let mut setup = three(seed);
+        setup.safety = Duration::from_secs(40);
+        let turn = setup.timing.election_max * 2;
+        let mut world = World::new(setup);
+        run(&mut world, turn);
+        for pair in 0..12 {
+            for (nth, at) in [(1, pair % 3), (2, (pair + 1) % 3)] {
+                let lives = world.nodes[at].lives;
+                let life = world.nodes[at].life.as_mut().expect("it runs");
+                assert!(life.paused.replace(Vec::new()).is_none(), "seed {seed}: it stands still already");
+                world.after(turn * nth, Event::Resume(at, lives));
+            }
+            let until = world.now + turn * 2 + turn / 4;
+            run(&mut world, until);
+        }
+        let (elections, done) = (world.watch.elections, world.done);
+        assert!(elections >= 5 && done >= 50, "seed {seed}: {elections} elections, {done} calls");
+        world.to_the_end();
+    }
+}
+
+/// Case P16. Whoever is restarted comes back before the next one goes.
+#[test]
+fn one_after_the_other_is_restarted_and_no_call_fails() {
+    for seed in SEEDS {
+        let mut setup = three(seed);
+        setup.safety = Duration::from_secs(1_000);
+        let mut world = World::new(setup);
+        run(&mut world, Duration::from_secs(2));
+        for round in 0..12 {
+            let (at, done) = (round % 3, world.done);
+            world.crash(at, Crash::Kill);
+            world.after(millis(100), Event::Start(at));
+            let most = world.now + Duration::from_secs(10);
+            while world.done < done + 20 && world.now < most {
+                let until = world.now + millis(100);
+                run(&mut world, until);
+            }
+            assert!(world.done >= done + 20, "seed {seed}, round {round}: {} calls since", world.done - done);
+            let until = world.now + millis(1_000);
+            run(&mut world, until);
+        }
+        let failed = world.history.iter().filter(|call| call.end == End::NotDone).count();
+        assert_eq!(failed, 0, "seed {seed}: calls that failed for good");
+        assert_eq!(world.trace.marks.get("a call ended as unknown"), None, "seed {seed}");
+        assert_eq!(world.trace.marks["a node was killed"], 12);
+    }
+}
+
+/// Calls within ten seconds, the disk of one follower being so many times as slow.
+fn calls_with_a_follower(seed: u64, slowness: u32) -> u64 {
+    let mut setup = three(seed);
+    setup.safety = Duration::from_secs(1_000);
+    (setup.max_raft_state, setup.load.filler) = (None, 0);
+    let mut world = World::new(setup);
+    run(&mut world, Duration::from_secs(3));
+    let leads = |node: &raftmap_sim::node::Node| {
+        node.life.as_ref().is_some_and(|life| life.replica.soft_state().role == RoleKind::Leader)
+    };
+    let leader = world.nodes.iter().position(leads).expect("a leader");
+    world.nodes[(leader + 1) % 3].slowness = slowness;
+    let done = world.done;
+    run(&mut world, Duration::from_secs(13));
+    assert!(leads(&world.nodes[leader]), "seed {seed}: it leads no more");
+    world.done - done
+}
+
+/// Case D33. The other follower and the leader are a majority: nobody waits for the slow one.
+#[test]
+fn a_follower_with_a_slow_disk_slows_nobody() {
+    for seed in SEEDS {
+        let (quick, slow) = (calls_with_a_follower(seed, 1), calls_with_a_follower(seed, 1_000));
+        assert!(quick >= 300 && slow >= quick * 9 / 10, "seed {seed}: {slow} calls, {quick} without it");
+    }
+}
+
+/// Case N4. Messages take long, overtake each other, and every second are slower or faster on the whole.
+#[test]
+fn delays_below_the_election_timeout_depose_nobody() {
+    for seed in SEEDS {
+        let mut setup = three(seed);
+        (setup.net.delay, setup.net.jitter) = (millis(20), millis(60));
+        setup.safety = Duration::from_secs(1_000);
+        let mut net = setup.net.clone();
+        let mut world = World::new(setup);
+        run(&mut world, Duration::from_secs(5));
+        let (first, done) = (world.watch.max_term, world.done);
+        for second in 6..36 {
+            net.delay = millis(20 + 30 * (second % 4));
+            world.links.become_like(net.clone());
+            run(&mut world, Duration::from_secs(second));
+        }
+        assert_eq!(world.watch.max_term, first, "seed {seed}: somebody was elected");
+        assert!(world.done >= done + 50, "seed {seed}: {} calls", world.done - done);
+    }
+}
+
+/// Case N9. Another cut before the one before it has healed, or right after; the world holds terms to a bound for each,
+/// and at its end everybody must be served.
+#[test]
+fn a_partition_that_comes_and_goes() {
+    let flapping = |seed| {
+        let mut setup = three(seed);
+        setup.faults = Faults { every: Some(millis(400)), partition: true, ..Faults::none() };
+        setup.load.deadline = Duration::from_secs(2);
+        setup.safety = Duration::from_secs(20);
+        setup
+    };
+    let tally = seeds("a_partition_that_comes_and_goes", 6, flapping);
+    tally.print();
+    assert!(tally.marks["the network was cut"] >= 50 * tally.worlds, "{:?}", tally.marks);
+}
