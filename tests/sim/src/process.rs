@@ -257,7 +257,9 @@ impl World {
         let message =
             peer::decode(bytes).unwrap_or_else(|error| panic!("the simulated net harms nothing: {error}"));
         if let (Body::HeartbeatReply { .. }, Some(life)) = (&message.body, &mut self.nodes[to].life) {
-            life.confirmed.insert(from, (message.term, self.now));
+            // A reply of an older term may come late: it takes nothing back.
+            let newest = life.confirmed.entry(from).or_default();
+            *newest = (*newest).max((message.term, self.now));
         }
         self.push(to, Input::Peer { from: NodeId(from as u64 + 1), message });
     }
