@@ -276,6 +276,9 @@ impl Machine {
     fn timer(&mut self, now: Duration, id: CallId) {
         let Some(call) = self.calls.get_mut(&id) else { return };
         if call.deadline <= now {
+            if let State::Sent { server, .. } = call.state {
+                self.servers.gave_up(now, server);
+            }
             return self.give_up(id);
         }
         match call.state {
@@ -511,6 +514,7 @@ impl Machine {
         call.attempts.push(request);
         self.requests.insert(request, id);
         self.set_state(id, State::Sent { server, at: now, check: now + SILENCE });
+        self.servers.asked(now, server);
         self.outputs.push(Output::Send(server, Request { id: request, body }));
     }
 

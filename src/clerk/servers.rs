@@ -53,6 +53,8 @@ struct Server {
     link: Link,
     /// When it last answered anything.
     heard: Duration,
+    /// When the oldest request was sent that it has said nothing since.
+    asked: Option<Duration>,
     /// It was silent; until then it is not believed to lead.
     suspect_until: Duration,
 }
@@ -63,7 +65,7 @@ impl Server {
             ServerAddress::Remote(_) => Link::Down { retry_at: Duration::ZERO },
             ServerAddress::Local { .. } => Link::Up,
         };
-        Self { address, link, heard: Duration::ZERO, suspect_until: Duration::ZERO }
+        Self { address, link, heard: Duration::ZERO, asked: None, suspect_until: Duration::ZERO }
     }
 
     fn is_at(&self, address: SocketAddr) -> bool {
@@ -138,7 +140,26 @@ impl Servers {
     pub fn heard(&mut self, now: Duration, server: ServerId) {
         if let Some(found) = self.list.get_mut(server.0) {
             found.heard = now;
+            found.asked = None;
             found.suspect_until = Duration::ZERO;
+        }
+    }
+
+    /// A request is sent to it.
+    pub fn asked(&mut self, now: Duration, server: ServerId) {
+        if let Some(found) = self.list.get_mut(server.0) {
+            found.asked.get_or_insert(now);
+        }
+    }
+
+    /// A request to it was given up. Calls with short deadlines may each end before a server's silence is long enough
+    /// to speak against it; all of them together are not.
+    pub fn gave_up(&mut self, now: Duration, server: ServerId) {
+        let Some(found) = self.list.get_mut(server.0) else { return };
+        if found.asked.is_some_and(|asked| asked + SILENCE <= now) {
+            found.suspect_until = now + SUSPICION;
+            found.asked = None;
+            self.leave(now, server);
         }
     }
 

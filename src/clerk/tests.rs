@@ -478,6 +478,25 @@ fn a_stale_read_asks_the_own_node_whoever_leads() {
     assert!(outputs.iter().all(|output| matches!(output, Output::Send(B, _))), "{outputs:?}");
 }
 
+/// Each call ends before the silence is long enough to speak against the server; a second one does not wait there again.
+#[test]
+fn calls_with_short_deadlines_leave_a_silent_server_too() {
+    let mut machine = Machine::new(vec![remote(1), remote(2)], 4);
+    machine.read(ms(0), ms(200), Query::Len, false);
+    assert_eq!(machine.outputs(), vec![Output::Connect(A)]);
+    machine.link_up(ms(0), A);
+    machine.link_up(ms(0), B);
+    sent(&mut machine, A);
+    machine.tick(ms(200));
+    let short = machine.read(ms(200), ms(400), Query::Len, false);
+    let outputs = machine.outputs();
+    assert!(matches!(outputs.as_slice(), [Output::Finish(..), Output::Send(A, _)]), "{outputs:?}");
+    machine.tick(ms(400));
+    assert_eq!(ended(&mut machine, short), Ending::NoAnswer);
+    machine.read(ms(400), ms(600), Query::Len, false);
+    sent(&mut machine, B);
+}
+
 #[test]
 fn unresolved_writes_that_fill_the_window_are_named() {
     let mut machine = connected();
