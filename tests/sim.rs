@@ -21,6 +21,7 @@ use std::time::Duration;
 
 use raftmap_sim::damage::Directory;
 use raftmap_sim::life::Crash;
+use raftmap_sim::marks;
 use raftmap_sim::net::End;
 use raftmap_sim::seeds::seeds;
 use raftmap_sim::setup::{Faults, Net, Sabotage, Setup};
@@ -37,87 +38,31 @@ mod watch_tests;
 /// Worlds that must count.
 const ENOUGH: u64 = 200;
 
-/// What so many worlds must have met, or they show nothing. Each mark there is must be met in a long run.
-const OFTEN: &[&str] = &[
-    "a call ended as unknown",
-    "a disk call was made to fail",
-    "a disk was full",
-    "a disk was slow",
-    "a leader was elected",
-    "a log was reset by a snapshot",
-    "a log was truncated",
-    "a message overtook another",
-    "a message was doubled",
-    "a message was lost",
-    "a node died in a chore",
-    "a node died in the midst of writing",
-    "a node died writing a snapshot",
-    "a node stopped by itself",
-    "a node was killed",
-    "a node was killed and its cache dropped",
-    "a node was paused",
-    "a recovery was crashed",
-    "a segment was sealed",
-    "a snapshot could not be written",
-    "a snapshot was delivered",
-    "a snapshot was marked",
-    "the network was cut",
-    "the power was cut",
-    "the power was cut and sectors torn",
-    "a clock leapt",
-    "a copy was started as another node",
-    "a crash loop came to its end",
-    "a damaged node refused to start and said where",
-    "a directory sync failed",
-    "a directory was emptied",
-    "a directory was rolled back",
-    "a disk lost what others hold, and could not know",
-    "a file vanished",
-    "a leader named a member that lost what it had acknowledged",
-    "a log found space again without a restart",
-    "a log ran out of space",
-    "a map was misread",
-    "a message overtook another",
-    "a message was doubled",
-    "a message was lost",
-    "a node died behind the OPEN of a segment",
-    "a node was cut off one way",
-    "a node went on from a copy of its directory",
-    "a second process was started on a directory",
-    "a sector became unreadable",
-    "a sector was zeroed",
-    "a sound copy was brought back",
-    "a sync failed and dropped its pages",
-    "a sync failed and everything was on the disk",
-    "a sync lied",
-    "a write failed",
-    "a write was short",
-    "a write went astray",
-    "bits rotted in NODE",
-    "bits rotted in a snapshot",
-    "bits rotted in the last segment",
-    "bits rotted under a running node",
-    "one direction of a link was slow",
-    "one node saw both parts of a cut network",
-    "one node was cut off",
-    "the atlas kept a disk from harm",
-    "the end came with a damaged node",
-    "the end came with a dead node",
-    "the end came with a disk that hangs",
-    "the end came with a node cut off",
-    "the end came with a stopped process",
-    "the network was a ring",
-    "the network was cut in two",
-    "segments were purged",
-];
-
 #[test]
 fn random_worlds() {
     let tally = seeds("random_worlds", ENOUGH, Setup::draw);
     tally.print();
     if tally.worlds >= ENOUGH {
-        let missed: Vec<&&str> = OFTEN.iter().filter(|name| !tally.marks.contains_key(**name)).collect();
+        // What so many worlds did not meet, they show nothing about.
+        let often = marks::ALL.iter().filter(|name| !marks::RARE.contains(name));
+        let missed: Vec<&&str> = often.filter(|name| !tally.marks.contains_key(**name)).collect();
         assert!(missed.is_empty(), "never met: {missed:?}");
+    }
+}
+
+/// Seeds of long runs that found something: late refusals that named a sound follower as regressed; a clerk that never
+/// left a silent server; a full leader that did not see its disk hang.
+#[test]
+fn worlds_that_once_failed() {
+    const FOUND: [u64; 8] =
+        [183, 1_001_317, 1_001_591, 1_001_863, 1_002_892, 1_006_094, 1_007_064, 1_015_906];
+    for seed in FOUND {
+        let failed = World::attempt(Setup::draw(seed)).err();
+        assert!(
+            failed.is_none(),
+            "{}",
+            failed.map(|failure| failure.story + &failure.what).unwrap_or_default()
+        );
     }
 }
 

@@ -9,7 +9,7 @@ use raftmap_storage::types::{
 use super::config::{Config, Restored};
 use super::disk::Disk;
 use super::log::Log;
-use super::message::{Body, Message, Outbound};
+use super::message::{AppendOutcome, Body, Message, Outbound};
 use super::quorum;
 use super::ready::{BatchNumber, ReadId, Ready};
 use super::timer::{Random, Timer};
@@ -113,6 +113,13 @@ impl Core {
         self.config.log_bytes_max.filter(|max| self.raft_state_bytes() >= *max)
     }
 
+    /// Has the disk write the term again, where nothing else would show whether it still answers.
+    pub(super) fn ask_disk(&mut self) {
+        if self.disk.is_idle() {
+            self.disk.hard_state_changed();
+        }
+    }
+
     /// Term and vote change together, in one record (Raft paper, Figure 2: persistent state).
     pub(super) fn set_hard_state(&mut self, term: Term, vote: Option<NodeId>) {
         assert!(term >= self.term(), "term goes back from {} to {term}", self.term());
@@ -148,7 +155,14 @@ impl Core {
         assert!(last.index >= self.committed, "truncating to {last}, below the commit at {}", self.committed);
         self.log.truncate(last.index);
         self.disk.truncated(last);
+        self.unsay_above(last.index);
         self.replaced_from(last.index.next());
+    }
+
+    /// Nobody is told of entries that were taken and cut before they were ever handed to the disk.
+    fn unsay_above(&mut self, last: Index) {
+        let cut = |body: &Body| matches!(body, Body::AppendReply(AppendOutcome::Accepted { matched, .. }) if *matched > last);
+        self.ready.messages_after_sync.retain(|outbound| !cut(&outbound.message.body));
     }
 
     fn replaced_from(&mut self, index: Index) {

@@ -63,6 +63,11 @@ impl Disk {
         self.durable_term == term
     }
 
+    /// Whether every batch was reported durable.
+    pub(super) fn is_idle(&self) -> bool {
+        self.in_flight.is_empty()
+    }
+
     /// Whether the oldest batch has waited for its sync for more than `ticks`.
     pub(super) fn is_stuck(&self, now: u64, ticks: u32) -> bool {
         self.in_flight.front().is_some_and(|batch| now.saturating_sub(batch.since) > u64::from(ticks))

@@ -95,6 +95,10 @@ impl Leader {
             if !self.check_quorum(core) {
                 return Next::Follow { term: core.term(), leader: None };
             }
+            // A full log takes nothing until a snapshot is on the disk: if that hangs, no write would show it.
+            if core.log_bound_reached().is_some() {
+                core.ask_disk();
+            }
         }
         self.retry_snapshots(core);
         self.heartbeat_elapsed = self.heartbeat_elapsed.saturating_add(1);

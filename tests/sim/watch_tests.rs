@@ -99,6 +99,7 @@ fn what_is_said_before_it_is_durable() {
         |matched| Body::AppendReply(AppendOutcome::Accepted { matched: Index(matched), full: false });
     assert_eq!(sent(accepted(1), 3), Ok(()));
     assert!(sent(accepted(2), 3).is_err(), "an entry");
+    assert!(sent(accepted(1), 2).is_err(), "a term that the disk was never in");
     assert!(sent(accepted(1), 4).is_err(), "a term");
     let last = Position::new(1, 1);
     assert_eq!(sent(Body::Vote { last, transfer: false }, 3), Ok(()));
@@ -107,6 +108,26 @@ fn what_is_said_before_it_is_durable() {
     assert_eq!(sent(Body::PreVote { last }, 4), Ok(()), "which promises nothing");
     assert!(sent(Body::HeartbeatReply { round: 1, stuck: false }, 4).is_err(), "that it follows in a term");
     assert!(sent(Body::Heartbeat { commit: Index(1), round: 1 }, 3).is_err(), "a commit that was not one");
+}
+
+/// What the next leader cut after it was on the disk may still be acknowledged to the leader before.
+#[test]
+fn an_acknowledgement_of_what_was_cut_since() {
+    let mut nodes = nodes();
+    let watch = Watch::default();
+    write(&mut nodes[0], state(3, None), vec![entry(1, 1, "a"), entry(2, 3, "b")]);
+    let truncate = Some(Position::new(1, 1));
+    let batch = Batch { hard_state: Some(state(4, None)), truncate, ..Batch::default() };
+    assert_eq!(nodes[0].shadow.submit(2, &batch), Ok(()));
+    assert_eq!(nodes[0].shadow.synced(2), Ok(()));
+    let mut acknowledges = |matched, term| {
+        let body = Body::AppendReply(AppendOutcome::Accepted { matched: Index(matched), full: false });
+        watch.sent(&mut nodes, 0, &says(2, term, body))
+    };
+    assert_eq!(acknowledges(2, 3), Ok(()));
+    assert!(acknowledges(3, 3).is_err(), "it never had that");
+    assert!(acknowledges(2, 4).is_err(), "in term 4 it does not have it");
+    assert!(acknowledges(2, 2).is_err(), "in term 2 it did not have it");
 }
 
 #[test]
@@ -151,6 +172,12 @@ fn the_atlas_gives_nothing_away_that_a_cluster_needs() {
     assert!(!may_be_emptied([(voted, 2), (state(2, None), 2)]), "a leader of term 2 could find a majority");
     assert!(!may_be_emptied([(voted, 2), (state(3, None), 2)]), "another could be elected in term 3");
     assert!(may_be_emptied([(state(4, None), 2), (state(4, None), 2)]), "nobody asks about term 3 any more");
+    let mut nodes = to_be_harmed([(voted, 1), (voted, 1)]);
+    let emptied = Verdict::Less(Log::default());
+    assert!(permits(&nodes, 0, &[mark(1, 1, "a")], &emptied), "entry 2 is nobody else's");
+    let on_its_way = Batch { entries: vec![entry(2, 3, "b")], ..Batch::default() };
+    assert_eq!(nodes[1].shadow.submit(2, &on_its_way), Ok(()));
+    assert!(!permits(&nodes, 0, &[mark(1, 1, "a")], &emptied), "another counts on entry 2");
     let refused = Verdict::Refused("damaged".into());
     let mut nodes = to_be_harmed([(voted, 2), (voted, 2)]);
     assert!(permits(&nodes, 0, &[], &refused));

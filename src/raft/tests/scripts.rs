@@ -38,6 +38,7 @@ scripts! {
     follower_commit
     full_follower
     full_leader
+    full_leader_on_a_hung_disk
     heap_tail
     heartbeat_commits_only_what_is_verified
     higher_term_adopted

@@ -13,7 +13,9 @@ use crate::raft::entry::VOTERS_MAX;
 use crate::raft::log::Log;
 use crate::raft::progress::{Progress, Refusal, Sending};
 use crate::raft::reads::Reads;
-use crate::raft::{BatchNumber, Body, Config, Message, OlderEntries, Raft, ReadError, ReadId, entry};
+use crate::raft::{
+    AppendOutcome, BatchNumber, Body, Config, Message, OlderEntries, Raft, ReadError, ReadId, entry,
+};
 
 fn filled(index: u64, term: u64, size: usize) -> Entry {
     Entry::new(Position::new(index, term), Bytes::from(vec![1; size]))
@@ -410,6 +412,21 @@ fn late_news_of_a_sealed_segment_is_not_about_the_entries_that_replaced_it() {
     raft.sealed(Index(3));
     raft.on_durable(number);
     raft.check_invariants();
+}
+
+/// What was taken from one leader and cut by the next before the disk had it was never on the disk: nobody is told of it.
+#[test]
+fn what_is_cut_before_it_is_written_is_not_acknowledged() {
+    let mut raft = follower_of_two(&[1], 1000);
+    let entry = |term, index| Entry::new(Position::new(index, term), entry::command(b"x"));
+    let append = |entries| Body::Append { prev: Position::new(1, 1), commit: Index(0), entries };
+    from_leader(&mut raft, 2, append(vec![entry(2, 2), entry(2, 3)]));
+    from_leader(&mut raft, 3, append(vec![entry(3, 2)]));
+    let ready = raft.ready(&NoStore).unwrap();
+    assert_eq!(ready.batch.unwrap().1.entries, [entry(3, 2)]);
+    let said: Vec<_> =
+        ready.messages_after_sync.iter().map(|sent| (sent.message.term.0, &sent.message.body)).collect();
+    assert_eq!(said, [(3, &Body::AppendReply(AppendOutcome::Accepted { matched: Index(2), full: false }))]);
 }
 
 #[test]

@@ -92,7 +92,7 @@ fn promises(others: &[&Node], node: &Node, nodes: usize, found: &Log) -> bool {
     nodes - bound.count() < majority(nodes)
 }
 
-/// Each entry: a majority has it without this node, or nobody else has, and so nobody counts it.
+/// Each entry: a majority has it without this node, or nobody else has, be it on its way to a disk, and so nobody counts it.
 fn entries(others: &[&Node], node: &Node, committed: &[Mark], found: &Log, majority: usize) -> bool {
     let durable = &node.shadow.durable;
     let below = (found.base.index.0..durable.base.index.0)
@@ -104,6 +104,7 @@ fn entries(others: &[&Node], node: &Node, committed: &[Mark], found: &Log, major
             return true;
         }
         let holders = others.iter().filter(|other| other.shadow.durable.holds(index, mark)).count();
-        holders >= majority || (holders == 0 && index.0 as usize > committed.len())
+        let known = others.iter().any(|other| other.shadow.log.holds(index, mark));
+        holders >= majority || (holders == 0 && !known && index.0 as usize > committed.len())
     })
 }

@@ -21,8 +21,8 @@ impl World {
     pub fn leap_clock(&mut self) {
         let at = self.nemesis.place(self.nodes.len());
         let ahead = self.nemesis.time(Duration::from_millis(100), Duration::from_secs(3_600));
-        // The tick of the leap itself is one of those that a timer counts.
-        let shortest = self.nodes[at].truly(self.setup.timing.election_min.saturating_sub(TICK));
+        // The tick of the leap itself is one of those that a timer counts, and the one after it may come at once.
+        let shortest = self.nodes[at].truly(self.setup.timing.election_min.saturating_sub(TICK * 2));
         let node = &mut self.nodes[at];
         node.ahead += ahead;
         node.leap = Some(Leap { life: node.lives, until: self.now + shortest, campaigns: 0 });
@@ -32,11 +32,11 @@ impl World {
         self.tick_early(at);
     }
 
-    /// A node writes: it may be a vote for itself.
+    /// A node is about to write: it may be a vote for itself that its log does not have yet.
     pub fn campaigned(&mut self, at: usize, batch: &Batch) {
         let node = &mut self.nodes[at];
-        let id = node.id();
-        if batch.hard_state.is_some_and(|state| state.vote == Some(id))
+        let (id, before) = (node.id(), node.shadow.log.hard_state);
+        if batch.hard_state.is_some_and(|state| state.vote == Some(id) && state != before)
             && let Some(leap) = node.leap.as_mut()
             && (leap.life == node.lives && self.now < leap.until)
         {

@@ -11,6 +11,9 @@ use crate::net::{End, SHAPES};
 use crate::setup::Faults;
 use crate::world::{Event, World};
 
+/// A slow disk takes at most about as long for a sync: far less than the end of a world waits.
+const SLOWEST: Duration = Duration::from_secs(1);
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     Crash,
@@ -212,7 +215,9 @@ impl World {
 
     fn slow_disk(&mut self) {
         let at = self.nemesis.place(self.nodes.len());
-        self.nodes[at].slowness = self.nemesis.pick(&[5, 50, 500]);
+        // What was begun is not hurried when the disk is healed.
+        let most = SLOWEST.as_micros() / self.nodes[at].sync.as_micros().max(1);
+        self.nodes[at].slowness = self.nemesis.pick(&[5, 50, 500]).min(most as u32).max(1);
         self.trace.sometimes("a disk was slow");
         let time = self.nemesis.time(Duration::from_millis(50), Duration::from_secs(3));
         self.after(time, Event::HealDisk(at));

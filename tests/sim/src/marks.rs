@@ -84,3 +84,20 @@ pub const ALL: &[&str] = &[
     "the power was cut",
     "the power was cut and sectors torn",
 ];
+
+/// Those that two hundred worlds may do without.
+pub const RARE: &[&str] = &[
+    "a file was cut short",
+    "a node could not start for its disk",
+    "a node was in a crash loop",
+    "a node will die in the midst of writing",
+    "a read failed",
+    "a session expired under a doubtful write",
+    "a snapshot could not be received",
+    "a snapshot to be sent was gone",
+    "a snapshot transfer broke off",
+    "a snapshot transfer was resumed",
+    "another disk call failed",
+    "bits rotted in a sealed segment",
+    "damage did not matter",
+];

@@ -178,10 +178,9 @@ impl World {
             tap.submitted(&batch);
         }
         if self.setup.watched {
-            let node = &mut self.nodes[at];
-            let checked = self.watch.submitted(node, number.0, &batch);
-            self.must(checked);
             self.campaigned(at, &batch);
+            let checked = self.watch.submitted(&mut self.nodes[at], number.0, &batch);
+            self.must(checked);
         }
         let Some(life) = &mut self.nodes[at].life else { return };
         let leads = life.replica.soft_state().role == RoleKind::Leader;

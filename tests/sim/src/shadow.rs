@@ -89,6 +89,8 @@ pub struct Shadow {
     pending: VecDeque<(u64, Batch)>,
     /// Votes that are durable or were spoken of, over all lives.
     votes: BTreeMap<Term, NodeId>,
+    /// How far the disk ever reached in each term: what is acknowledged in one may be cut in the next.
+    reached: BTreeMap<Term, Index>,
 }
 
 impl Shadow {
@@ -114,7 +116,9 @@ impl Shadow {
     pub fn set_back(&mut self, found: Log) {
         self.votes.retain(|term, _| *term > self.durable.hard_state.term);
         self.pending.clear();
+        self.reached.clear();
         (self.log, self.durable) = (found.clone(), found);
+        self.reach();
     }
 
     /// Everything up to this batch is on the disk.
@@ -124,10 +128,32 @@ impl Shadow {
                 self.pending.push_front((number, batch));
                 return Ok(());
             }
+            self.reach();
             self.durable.follow(&batch);
+            self.reach();
             self.voted(self.durable.hard_state)?;
         }
         Ok(())
+    }
+
+    fn reach(&mut self) {
+        let reached = self.reached.entry(self.durable.hard_state.term).or_default();
+        *reached = (*reached).max(self.durable.last());
+    }
+
+    /// An acknowledgement leaves in `term`: the disk holds what it speaks of, or did until a later term began. What that
+    /// one's leader had cut, it does not have, so that a majority did not acknowledge it nor ever will.
+    pub fn held(&self, matched: Index, term: Term) -> Result<(), String> {
+        let durable = &self.durable;
+        let (last, now) = (durable.last(), durable.hard_state.term);
+        let holds = matched <= last && durable.term_at(matched).is_none_or(|of| of <= term);
+        let held = self.reached.range(..=term).next_back().map(|(_, reached)| *reached);
+        if now >= term && holds || now > term && held.is_some_and(|held| matched <= held) {
+            return Ok(());
+        }
+        Err(format!(
+            "acknowledges {matched} in term {term}, its disk holds {last} in term {now}, and held {held:?}"
+        ))
     }
 
     fn voted(&mut self, hard_state: HardState) -> Result<(), String> {
@@ -156,6 +182,7 @@ impl Shadow {
         self.voted(found.hard_state)?;
         self.pending.clear();
         (self.log, self.durable) = (found.clone(), found);
+        self.reach();
         Ok(())
     }
 

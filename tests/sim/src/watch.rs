@@ -100,14 +100,7 @@ impl Watch {
             Body::Vote { .. } => node.shadow.speaks(term, id).map_err(named),
             Body::VoteReply { granted: true } => node.shadow.speaks(term, outbound.to).map_err(named),
             Body::AppendReply(AppendOutcome::Accepted { matched, .. }) => {
-                let durable = &node.shadow.durable;
-                if *matched <= durable.last() && term <= durable.hard_state.term {
-                    return Ok(());
-                }
-                Err(format!(
-                    "{id} acknowledges {matched} in term {term}, its disk holds {:?}",
-                    durable.last()
-                ))
+                node.shadow.held(*matched, term).map_err(named)
             }
             Body::VoteReply { granted: false }
             | Body::AppendReply(AppendOutcome::Rejected { .. })
@@ -162,8 +155,13 @@ impl Watch {
                 status.term, status.committed
             ));
         }
+        // A node that cannot read its log ends halfway: what it has not handed out is nobody's.
+        let committed = match raft.has_ready() {
+            true => status.committed.min(node.shadow.log.last()),
+            false => status.committed,
+        };
         let mut index = life.committed.max(Index(node.shadow.log.base.index.0.min(status.committed.0)));
-        while index < status.committed {
+        while index < committed {
             index = index.next();
             let Some(mark) = node.shadow.log.entries.get(&index).copied() else {
                 return Err(format!("{id} calls {index} committed and does not have it"));
@@ -172,7 +170,7 @@ impl Watch {
         }
         self.bytes(node, status.raft_state_bytes)?;
         held(node)?;
-        Ok(status.committed)
+        Ok(committed)
     }
 
     fn commit(&mut self, nodes: &[Node], index: Index, mark: Mark, term: Term) -> Checked {
