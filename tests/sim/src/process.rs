@@ -42,7 +42,7 @@ impl World {
             Inner::Wake => self.wake(at),
             Inner::Sync { took } => self.synced(at, took),
             Inner::Chore => self.chore(at),
-            Inner::Quiet { turns } => self.quiet(at, turns),
+            Inner::Quiet => self.quiet(at),
             Inner::LookAgain => self.writer_turn(at),
             Inner::Job => self.job(at),
         }
@@ -53,10 +53,11 @@ impl World {
     pub fn tick(&mut self, at: usize) {
         let period = self.nodes[at].truly(TICK);
         self.inside(at, period, Inner::Tick);
-        if let Some(life) = &mut self.nodes[at].life {
-            life.tick_due = true;
+        let Some(life) = &mut self.nodes[at].life else { return };
+        life.tick_due = true;
+        if !life.woken {
+            self.wake(at);
         }
-        self.rouse(at, Duration::ZERO);
     }
 
     /// Its clock says that it is time.
@@ -315,7 +316,6 @@ impl World {
             Ok(turn) => turn,
             Err(error) => return self.halt_log(at, &error),
         };
-        let turns = life.writer.turns;
         self.tell(at, turn.tell);
         if turn.chore {
             let time = self.disk_time(at);
@@ -329,7 +329,7 @@ impl World {
                 let took = self.disk_time(at);
                 self.inside(at, took, Inner::Sync { took });
             }
-            Some(Next::Quiet) => self.inside(at, IDLE, Inner::Quiet { turns }),
+            Some(Next::Quiet) => self.watch_quiet(at, now + IDLE),
             None => {}
         }
     }
@@ -403,11 +403,20 @@ impl World {
         self.must(kept.map_err(|error| format!("{} after a purge: {error}", node.id())));
     }
 
-    fn quiet(&mut self, at: usize, turns: u64) {
+    fn watch_quiet(&mut self, at: usize, due: Duration) {
+        let Some(life) = &mut self.nodes[at].life else { return };
+        if !std::mem::replace(&mut life.writer.watched, true) {
+            self.inside(at, due.saturating_sub(self.now), Inner::Quiet);
+        }
+    }
+
+    fn quiet(&mut self, at: usize) {
         let now = self.now;
         let Some(life) = &mut self.nodes[at].life else { return };
-        if life.writer.turns != turns || life.writer.syncing {
-            return;
+        life.writer.watched = false;
+        let Some(due) = life.writer.quiet_at(IDLE) else { return };
+        if due > now {
+            return self.watch_quiet(at, due);
         }
         match life.writer.idle(now) {
             Ok(tell) => {

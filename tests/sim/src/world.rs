@@ -111,7 +111,7 @@ impl Inner {
             Self::Wake => 2,
             Self::Sync { .. } => 3,
             Self::Chore => 4,
-            Self::Quiet { .. } => 5,
+            Self::Quiet => 5,
             Self::LookAgain => 6,
             Self::Job => 7,
         }
@@ -125,7 +125,7 @@ pub enum Inner {
     Wake,
     Sync { took: Duration },
     Chore,
-    Quiet { turns: u64 },
+    Quiet,
     LookAgain,
     Job,
 }
