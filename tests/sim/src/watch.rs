@@ -163,7 +163,7 @@ impl Watch {
         let mut index = life.committed.max(Index(node.shadow.log.base.index.0.min(status.committed.0)));
         while index < committed {
             index = index.next();
-            let Some(mark) = node.shadow.log.entries.get(&index).copied() else {
+            let Some(mark) = node.shadow.log.entries.get(index) else {
                 return Err(format!("{id} calls {index} committed and does not have it"));
             };
             self.commit(nodes, index, mark, status.term)?;
@@ -254,11 +254,11 @@ fn acknowledges_what_the_leader_has(nodes: &[Node], at: usize, outbound: &Outbou
     let leader = &nodes[outbound.to.0 as usize - 1];
     let state = leader.life.as_ref().map(|life| life.replica.soft_state());
     let leads = |state: SoftState| state.role == RoleKind::Leader && state.term == outbound.message.term;
-    let Some(mark) = nodes[at].shadow.durable.entries.get(matched).filter(|_| state.is_some_and(leads))
+    let Some(mark) = nodes[at].shadow.durable.entries.get(*matched).filter(|_| state.is_some_and(leads))
     else {
         return Ok(());
     };
-    if leader.shadow.log.holds(*matched, *mark) {
+    if leader.shadow.log.holds(*matched, mark) {
         return Ok(());
     }
     Err(format!("{} acknowledges {matched} as {mark:?}, which is not {}'s", nodes[at].id(), leader.id()))
