@@ -20,7 +20,7 @@ use crate::faults;
 use crate::history::Call;
 use crate::nemesis::{Schedule, Struck};
 use crate::net::{End, Links};
-use crate::node::{Connections, Node};
+use crate::node::{Connections, Node, Tray};
 use crate::promises::Promises;
 use crate::queue::Queue;
 use crate::setup::{Sabotage, Setup};
@@ -121,7 +121,7 @@ impl Inner {
             Self::Wake => 2,
             Self::Sync { .. } => 3,
             Self::Chore => 4,
-            Self::Quiet { .. } => 5,
+            Self::Quiet => 5,
             Self::LookAgain => 6,
             Self::Job => 7,
         }
@@ -135,7 +135,7 @@ pub enum Inner {
     Wake,
     Sync { took: Duration },
     Chore,
-    Quiet { turns: u64 },
+    Quiet,
     LookAgain,
     Job,
 }
@@ -148,6 +148,8 @@ pub struct World {
     /// Events that have happened.
     popped: u64,
     pub nodes: Vec<Node>,
+    /// Empty, but for its room.
+    pub tray: Tray,
     pub clients: Vec<Client>,
     pub connections: Connections,
     pub promises: Promises,
@@ -357,6 +359,7 @@ impl World {
             |at| Client::new(setup.nodes, setup.load.window, Dice::new(seed, &format!("client {at}")));
         let mut world = Self {
             nodes: nodes.collect(),
+            tray: Tray::default(),
             clients: (0..setup.load.clients).map(client).collect(),
             connections: Connections::default(),
             promises: Promises::default(),
