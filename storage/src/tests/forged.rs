@@ -183,9 +183,15 @@ fn a_directory_with_a_spare_and_no_frame_is_as_good_as_new() {
     assert_eq!((log.recovered.last, log.wal.disk_id()), (Position::ZERO, DISK));
     assert_ne!(salt(&fs), Forged::first().header.salt, "made once more");
 
-    let used = directory(&[Forged::first(), Forged::new(2).then(&Record::Synced)]);
-    let _ = open_model(&used);
-    assert_eq!(salt(&used), Forged::first().header.salt, "left alone");
+    // Whatever was written into the second says that the first was in use.
+    let promise = Lsn::new(1, HEADER_LEN + record::OPEN_LEN);
+    let mut torn = Forged::new(2).frame(&Record::Open(opening(promise, Position::ZERO)), promise);
+    torn.bytes[(HEADER_LEN + record::OPEN_LEN) as usize - 16] ^= 1;
+    for second in [torn, Forged::new(2).then(&Record::Synced)] {
+        let used = directory(&[Forged::first(), second]);
+        let _ = open_model(&used);
+        assert_eq!(salt(&used), Forged::first().header.salt, "left alone");
+    }
 }
 
 #[test]
