@@ -228,19 +228,23 @@ fn leader_partition_clerk_4a() {
     });
 }
 
+/// Three nodes that have counted to `count` and, after all of them were restarted, one further.
+fn counted_and_restarted(seed: u64, count: u64) -> Lab {
+    let mut lab = Plan::new(seed, 3).start();
+    lab.increment_to(count);
+    lab.show(count, 3);
+    lab.crash_all();
+    lab.run(ELECTION);
+    lab.restart_all();
+    assert_eq!(lab.increment(), count + 1);
+    lab.show(count + 1, 3);
+    lab
+}
+
 #[test]
 fn restart_replay_4a() {
-    const COUNT: u64 = 100;
     each_seed("restart_replay_4a", |seed| {
-        let mut lab = Plan::new(seed, 3).start();
-        lab.increment_to(COUNT);
-        lab.show(COUNT, 3);
-        lab.crash_all();
-        lab.run(ELECTION);
-        lab.restart_all();
-        assert_eq!(lab.increment(), COUNT + 1);
-        lab.show(COUNT + 1, 3);
-        lab.finish();
+        counted_and_restarted(seed, 100).finish();
     });
 }
 
@@ -260,14 +264,7 @@ fn shutdown_4a() {
 fn restart_submit_4a() {
     const COUNT: u64 = 100;
     each_seed("restart_submit_4a", |seed| {
-        let mut lab = Plan::new(seed, 3).start();
-        lab.increment_to(COUNT);
-        lab.show(COUNT, 3);
-        lab.crash_all();
-        lab.run(ELECTION);
-        lab.restart_all();
-        assert_eq!(lab.increment(), COUNT + 1);
-        lab.show(COUNT + 1, 3);
+        let mut lab = counted_and_restarted(seed, COUNT);
 
         let leader = lab.one_leader();
         let waiting = lab.stop_all_under_load(leader);

@@ -5,10 +5,11 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use raftmap::check::{Call, Content, History, Operation, Outcome};
-use raftmap::{Clerk, Command, Error, Pending, Written};
+use raftmap::{Clerk, Command, Error};
 
 use super::record::Record;
-use super::tokens::{Key, PART_BYTES, RECORDED_PART_BYTES, found, stored, token};
+use super::tokens::{Key, PART_BYTES, RECORDED_PART_BYTES, token};
+use crate::cli::cluster::answers;
 use crate::cli::random::Random;
 
 /// Logs that clients append to.
@@ -148,7 +149,7 @@ impl Client {
         let result = self.clerk.get_with_index(&key).await;
         let returned_ns = self.board.now();
         let Ok((index, seen)) = result else { return tokio::time::sleep(AFTER_REFUSAL).await };
-        let outcome = Outcome::Done { returned_ns, index, reply: found(seen.as_ref()) };
+        let outcome = Outcome::Done { returned_ns, index, reply: answers::found(seen.as_ref()) };
         self.ended(Operation { outcome, ..begun }, &key, seen.as_ref().map(|seen| &seen.value[..]));
         self.board.reads.fetch_add(1, Ordering::Relaxed);
     }
@@ -171,62 +172,25 @@ impl Client {
     /// Writes, finds out what came of it, and writes that down.
     async fn write(&mut self, key: String, call: Call, token: &str, command: Command) {
         let begun = self.operation(&key, call);
-        let end = match self.clerk.write(command).await {
-            Ok(written) => End::of(&written),
-            Err(Error::Unknown(pending)) => resolve(pending, self.end).await,
-            Err(Error::SessionExpired) => End::Unknown,
-            // Every other error promises that it was not done, and the check holds it to that.
-            Err(_) => End::Refused,
+        let more = || {
+            let left = self.end.saturating_duration_since(Instant::now());
+            (!left.is_zero()).then(|| left.min(DEADLINE))
         };
-        let outcome = end.at(self.board.now());
+        let known = match self.clerk.write(command).await {
+            Err(Error::Unknown(pending)) => answers::resolve(pending, more).await,
+            known => known,
+        };
+        let outcome = answers::outcome(&known, self.board.now());
         self.ended(Operation { outcome, ..begun }, &key, Some(token.as_bytes()));
-        match end {
-            End::Done { .. } => drop(self.board.acked.fetch_add(1, Ordering::Relaxed)),
-            End::Unknown | End::Refused => tokio::time::sleep(AFTER_REFUSAL).await,
+        match outcome {
+            Outcome::Done { .. } => drop(self.board.acked.fetch_add(1, Ordering::Relaxed)),
+            Outcome::Unknown | Outcome::Refused { .. } => tokio::time::sleep(AFTER_REFUSAL).await,
         }
     }
 
     fn ended(&mut self, operation: Operation, key: &str, value: Option<&[u8]>) {
         self.board.record.note(&operation, key, value);
         self.history.push(operation);
-    }
-}
-
-/// How a write ended.
-#[derive(Clone, Copy)]
-enum End {
-    Done { index: u64, reply: raftmap::check::Reply },
-    Unknown,
-    Refused,
-}
-
-impl End {
-    fn of(written: &Written) -> Self {
-        stored(&written.reply).map_or(Self::Refused, |reply| Self::Done { index: written.index, reply })
-    }
-
-    fn at(self, returned_ns: u64) -> Outcome {
-        match self {
-            Self::Done { index, reply } => Outcome::Done { returned_ns, index, reply },
-            Self::Unknown => Outcome::Unknown,
-            Self::Refused => Outcome::Refused { returned_ns },
-        }
-    }
-}
-
-/// Asks about a write under its own number, until somebody knows or the time is over.
-async fn resolve(mut pending: Pending, end: Instant) -> End {
-    loop {
-        let left = end.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            return End::Unknown;
-        }
-        match pending.resolve(left.min(DEADLINE)).await {
-            Ok(written) => return End::of(&written),
-            Err(Error::Unknown(again)) => pending = again,
-            // Whatever it was, it does not undo that the write had been sent.
-            Err(_) => return End::Unknown,
-        }
     }
 }
 

@@ -17,8 +17,8 @@ use super::killer::Killer;
 use super::plan::Plan;
 use super::record::Record;
 use super::report::Report;
-use super::tokens::found;
 use super::view::View;
+use crate::cli::cluster::answers;
 use crate::cli::cluster::nodes::{Nodes, leader_of};
 
 /// Small, so that a run of some seconds takes snapshots and drops log.
@@ -189,7 +189,8 @@ impl Play {
             let invoked_ns = self.board.now();
             let read = clerk.with_deadline(left).get_with_index(&name).await;
             let (index, seen) = read.map_err(|error| format!("cannot read {name} after the run: {error}"))?;
-            let outcome = Outcome::Done { returned_ns: self.board.now(), index, reply: found(seen.as_ref()) };
+            let outcome =
+                Outcome::Done { returned_ns: self.board.now(), index, reply: answers::found(seen.as_ref()) };
             let operation = Operation { client, number, key, call: Call::Get, invoked_ns, outcome };
             let value = seen.map(|seen| seen.value.to_vec());
             self.board.record.note(&operation, &name, value.as_deref());

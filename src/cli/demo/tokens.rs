@@ -5,8 +5,6 @@
 
 use std::fmt;
 
-use raftmap::check::{Content, Reply};
-
 /// A log goes on in its next part from about so many bytes on, so that reading it stays cheap.
 pub(crate) const PART_BYTES: u64 = 32 * 1024;
 /// The same where every value read goes into a file.
@@ -41,27 +39,6 @@ impl fmt::Display for Key {
 /// What an operation of this client with this number writes: the name that findings give it, and an end.
 pub(crate) fn token(client: u32, number: u32) -> String {
     format!("c{client}-{number:06};")
-}
-
-/// What a get was told.
-pub(crate) fn found(found: Option<&raftmap::Versioned>) -> Reply {
-    found.map_or(Reply::Absent, |found| Reply::Found {
-        version: found.version,
-        value: Content::of(&found.value),
-    })
-}
-
-/// What a write was told; [`None`]: it was over a limit, and not done.
-pub(crate) fn stored(reply: &raftmap::Reply) -> Option<Reply> {
-    use raftmap::Reply as Answer;
-    match reply {
-        Answer::Put { version } | Answer::Append { version, .. } | Answer::Swapped { version } => {
-            Some(Reply::Stored { version: *version })
-        }
-        Answer::Mismatch { current } => Some(Reply::Mismatch { current: *current }),
-        Answer::Delete { existed } => Some(Reply::Deleted { existed: *existed }),
-        Answer::OutsideLimits(_) => None,
-    }
 }
 
 #[cfg(test)]

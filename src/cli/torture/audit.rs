@@ -12,11 +12,11 @@ use raftmap::check::{self, Call, History, Operation, Outcome, Verdict};
 use raftmap::{Clerk, Command};
 use tokio::time::{Instant, sleep};
 
-use super::answers;
 use super::clients::Board;
 use super::ledger::{Ledger, Unwritable};
 use super::report::Tally;
 use super::settings::{DISK_MAX, MEMORY_MAX};
+use crate::cli::cluster::answers;
 use crate::cli::cluster::nodes::{Nodes, leader_of};
 use crate::cli::lines;
 
@@ -100,7 +100,7 @@ impl Auditor {
         let (index, found) =
             found.map_err(|error| format!("cannot read {name} although all is healed: {error}"))?;
         operation.outcome =
-            Outcome::Done { returned_ns: self.board.now(), index, reply: answers::found(&found) };
+            Outcome::Done { returned_ns: self.board.now(), index, reply: answers::found(found.as_ref()) };
         let value = found.map(|found| found.value);
         let written = self.ledger.written(lines::line(&operation, name.as_bytes(), value.as_deref())).await;
         written.map_err(ledger)?;
@@ -111,12 +111,9 @@ impl Auditor {
         let mut operation = self.operation(Call::Delete);
         self.ledger.synced(lines::line(&operation, name.as_bytes(), None)).await.map_err(ledger)?;
         let written = self.clerk.write(Command::Delete { key: name.to_owned().into() }).await;
-        let written =
-            written.map_err(|error| format!("cannot remove {name} although all is healed: {error}"))?;
-        if let Some(reply) = answers::stored(&written.reply) {
-            operation.outcome = Outcome::Done { returned_ns: self.board.now(), index: written.index, reply };
-        }
-        self.ledger.written(lines::line(&operation, name.as_bytes(), None)).await.map_err(ledger)
+        operation.outcome = answers::outcome(&written, self.board.now());
+        self.ledger.written(lines::line(&operation, name.as_bytes(), None)).await.map_err(ledger)?;
+        written.map(drop).map_err(|error| format!("cannot remove {name} although all is healed: {error}"))
     }
 
     fn operation(&mut self, call: Call) -> Operation {

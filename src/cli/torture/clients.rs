@@ -6,10 +6,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use raftmap::check::{Call, Content, History, Operation, Outcome};
-use raftmap::{Clerk, Command, Error, Pending, Written};
+use raftmap::{Clerk, Command, Error, Written};
 
-use super::answers;
 use super::ledger::{Ledger, Unwritable};
+use crate::cli::cluster::answers;
 use crate::cli::lines;
 use crate::cli::random::Random;
 
@@ -223,7 +223,7 @@ impl Client {
             return self.ledger.written(lines::line(&operation, key.as_bytes(), None)).await;
         };
         operation.outcome =
-            Outcome::Done { returned_ns: self.board.now(), index, reply: answers::found(&found) };
+            Outcome::Done { returned_ns: self.board.now(), index, reply: answers::found(found.as_ref()) };
         history.push(operation);
         self.board.acknowledged.fetch_add(1, Ordering::Relaxed);
         let value = found.map(|found| found.value);
@@ -241,42 +241,21 @@ impl Client {
         }
     }
 
-    /// How a write ended, after having found out.
+    /// How a write ended, after having found out: until long after the board has said stop.
     async fn outcome(&self, result: raftmap::Result<Written>, patience: Duration) -> Outcome {
+        let mut stopped = None;
+        let more = || {
+            let over = self.board.stopped() && stopped.get_or_insert_with(Instant::now).elapsed() > patience;
+            (!over).then_some(DEADLINE)
+        };
         let known = match result {
-            Err(Error::Unknown(pending)) => self.resolve(pending, patience).await,
+            Err(Error::Unknown(pending)) => answers::resolve(pending, more).await,
             known => known,
         };
-        let returned_ns = self.board.now();
-        match known {
-            Ok(Written { index, reply }) => match answers::stored(&reply) {
-                Some(reply) => Outcome::Done { returned_ns, index, reply },
-                None => Outcome::Refused { returned_ns },
-            },
-            Err(Error::SessionExpired) => Outcome::Unknown,
-            Err(Error::Unknown(_)) => {
-                self.board.unresolved.fetch_add(1, Ordering::Relaxed);
-                Outcome::Unknown
-            }
-            // Every other error promises that it was not done, and the check holds it to that.
-            Err(_) => Outcome::Refused { returned_ns },
+        if matches!(known, Err(Error::Unknown(_))) {
+            self.board.unresolved.fetch_add(1, Ordering::Relaxed);
         }
-    }
-
-    /// Asks about a write under its own number until somebody knows, or until long after the board has said stop.
-    async fn resolve(&self, mut pending: Pending, patience: Duration) -> raftmap::Result<Written> {
-        let mut stopped = None;
-        loop {
-            match pending.resolve(DEADLINE).await {
-                Err(Error::Unknown(again)) => pending = again,
-                Ok(written) => return Ok(written),
-                // It had been sent: whatever else is said now does not undo that.
-                Err(_) => return Err(Error::SessionExpired),
-            }
-            if self.board.stopped() && stopped.get_or_insert_with(Instant::now).elapsed() > patience {
-                return Err(Error::Unknown(pending));
-            }
-        }
+        answers::outcome(&known, self.board.now())
     }
 }
 

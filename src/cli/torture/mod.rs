@@ -9,12 +9,10 @@
 //! | `network`  | a relay for each way from node to node                     |
 //! | `clients`  | load, and what it saw                                      |
 //! | `ledger`   | every operation on a disk, before it is sent               |
-//! | `answers`  | what the map answers, in the checkers' words (pure)        |
 //! | `audit`    | what is asked of a healed cluster                          |
 //! | `settings` | how the nodes are set up, and their bounds                 |
 //! | `report`   | what it came to (pure)                                     |
 
-mod answers;
 mod audit;
 mod clients;
 mod faults;
