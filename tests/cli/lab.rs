@@ -122,12 +122,12 @@ async fn speed_3a() {
         let token = format!("{at};");
         clerk.append("key", &token).await.unwrap();
         value.push_str(&token);
+        let took = begun.elapsed();
+        assert!(took <= MEAN_MAX * COUNT, "{at} operations took {took:?}, all may take {MEAN_MAX:?} each");
     }
-    let mean = begun.elapsed() / COUNT;
-    println!("{mean:?} an operation");
+    println!("{:?} an operation", begun.elapsed() / COUNT);
     let found = clerk.get("key").await.unwrap().unwrap();
     assert_eq!(found.value, value.as_bytes(), "each once, in order");
-    assert!(mean <= MEAN_MAX, "an operation takes {mean:?}, {MEAN_MAX:?} are allowed");
 }
 
 /// One cluster at a time: seven processes on a small machine are enough.

@@ -1,6 +1,6 @@
 //! 2D: the log is cut behind snapshots, stays within its bound, and members that missed what was cut are refilled.
 
-use raftmap::storage::types::{Index, frame_len};
+use raftmap::storage::types::frame_len;
 use raftmap::wire::client::Refusal;
 
 use crate::cluster::{Lab, Plan, millis};
@@ -38,22 +38,22 @@ impl Lab {
     }
 
     /// Right now, on every member that runs. Below the limit a command is taken whole; at it none is, by a leader or by those
-    /// who follow, and only the one no-op of each new leader is let in. A log loses its front and its end, but gains
-    /// nothing in between: so above the limit there is less than one command, and no-ops.
+    /// who follow, and only the one no-op of each new leader is let in. A log loses its front and its end, and grows at its
+    /// end alone: so above the limit there is less than one command, and the no-ops behind it.
     #[track_caller]
     fn check_log(&self) {
         for (at, status) in self.all().filter_map(|at| Some((at, self.status(at)?))) {
-            let (bytes, no_ops) = (status.raft_state_bytes, self.no_ops(at, status.snapshot));
+            let (bytes, no_ops) = (status.raft_state_bytes, self.no_ops_at_the_end(at));
             let most = LOG_MAX + COMMAND + no_ops * NO_OP;
             assert!(bytes < most, "{bytes} bytes of Raft state on {at}, less than {most} are allowed");
         }
     }
 
-    /// Of new leaders, in this member's log above its snapshot: the first entry of each term.
-    fn no_ops(&self, at: usize, snapshot: Index) -> u64 {
+    /// Of new leaders, behind the last command in this member's log: each is the first entry of its term.
+    fn no_ops_at_the_end(&self, at: usize) -> u64 {
         let log = &self.world.nodes[at].shadow.log;
-        let above = log.entries.range(snapshot.next()..);
-        above.filter(|(index, (term, _))| log.term_at(index.prev()) != Some(*term)).count() as u64
+        let from_the_end = log.entries.iter().rev();
+        from_the_end.take_while(|(index, (term, _))| log.term_at(index.prev()) != Some(*term)).count() as u64
     }
 
     fn snapshots_taken(&self) -> u64 {
@@ -104,7 +104,9 @@ fn snapshots(plan: Plan, harm: Harm) {
 
 #[test]
 fn snapshot_basic_2d() {
-    each_seed("snapshot_basic_2d", |seed| snapshots(plan(seed), Harm::None));
+    // A follower whose log is full, since its own snapshot takes longer, leaves entries out, and the leader has cut them
+    // meanwhile: without a tail on the heap that is a snapshot to send, though nothing went wrong.
+    each_seed("snapshot_basic_2d", |seed| snapshots(plan(seed).tail(), Harm::None));
 }
 
 #[test]
