@@ -52,8 +52,9 @@ impl Lab {
     /// Of new leaders, behind the last command in this member's log: each is the first entry of its term.
     fn no_ops_at_the_end(&self, at: usize) -> u64 {
         let log = &self.world.nodes[at].shadow.log;
-        let from_the_end = log.entries.iter().rev();
-        from_the_end.take_while(|(index, (term, _))| log.term_at(index.prev()) != Some(*term)).count() as u64
+        let last = log.entries.last();
+        let from_the_end = std::iter::successors(last, |index| (index.0 > 1).then(|| index.prev()));
+        from_the_end.take_while(|index| log.term_at(*index) != log.term_at(index.prev())).count() as u64
     }
 
     fn snapshots_taken(&self) -> u64 {
