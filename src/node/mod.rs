@@ -16,7 +16,9 @@ pub mod inbox;
 pub mod jobs;
 pub mod links;
 mod local;
+pub mod log_threads;
 pub mod log_time;
+pub mod log_writer;
 pub mod older;
 pub mod open;
 pub mod replica;
@@ -25,7 +27,6 @@ pub mod sync_times;
 #[cfg(test)]
 mod tests;
 pub mod waiting;
-pub mod writer;
 
 use std::net::SocketAddr;
 use std::ops::Deref;
@@ -51,10 +52,10 @@ use self::inbox::Inbox;
 use self::jobs::{DIGESTS_MAX, Jobs, Task};
 use self::links::{Ears, Mouth, Sending};
 use self::local::LocalDoor;
+use self::log_threads::{WriterHandle, WriterThreads};
 use self::open::Opened;
 use self::replica::{ClientId, Host, Job, Replica};
 use self::serve::Service;
-use self::writer::{WriterHandle, WriterThreads};
 use crate::clerk::Clerk;
 use crate::clerk::door::Doors;
 use crate::clerk::servers::ServerAddress;
@@ -289,7 +290,7 @@ fn assemble<F: Fs>(
     let service = Service { inbox: inbox.clone(), clients: clients.clone(), hello: server_hello };
     let peers = start_network(&config, &identity, ears, service, &inbox, &fault)?;
 
-    let (writer, writer_threads) = writer::start(wal, inbox.clone(), crashed.clone()).map_err(io)?;
+    let (writer, writer_threads) = log_threads::start(wal, inbox.clone(), crashed.clone()).map_err(io)?;
     let jobs = Jobs {
         fs,
         dir: config.dir.clone(),

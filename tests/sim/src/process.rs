@@ -23,12 +23,9 @@ use crate::setup::Sabotage;
 use crate::shadow::Log;
 use crate::tap::SCRIPT;
 use crate::world::{Event, Inner, World};
-use crate::writer::Next;
 
 /// The replica's clock.
 pub const TICK: Duration = Duration::from_millis(10);
-/// As in `node::writer`.
-const IDLE: Duration = Duration::from_millis(50);
 
 impl World {
     fn inside(&mut self, at: usize, time: Duration, inner: Inner) {
@@ -40,10 +37,9 @@ impl World {
         match inner {
             Inner::Tick => self.tick(at),
             Inner::Wake => self.wake(at),
-            Inner::Sync { took } => self.synced(at, took),
+            Inner::Sync => self.synced(at),
             Inner::Chore => self.chore(at),
-            Inner::Quiet { turns } => self.quiet(at, turns),
-            Inner::LookAgain => self.writer_turn(at),
+            Inner::Alarm => self.alarm(at),
             Inner::Job => self.job(at),
         }
     }
@@ -306,31 +302,51 @@ impl World {
         self.watch.reads.answered(client.0, response.id, answering)
     }
 
-    // ---- The log writer's thread ----
+    // ---- The log's threads ----
 
     pub fn writer_turn(&mut self, at: usize) {
-        let now = self.now;
-        let Some(life) = &mut self.nodes[at].life else { return };
-        let turn = match life.writer.turn(now) {
-            Ok(turn) => turn,
+        let node = &mut self.nodes[at];
+        let clock = node.clock(self.now);
+        let Some(life) = &mut node.life else { return };
+        let done = match life.writer.turn(clock) {
+            Ok(done) => done,
             Err(error) => return self.halt_log(at, &error),
         };
-        let turns = life.writer.turns;
-        self.tell(at, turn.tell);
-        if turn.chore {
+        self.tell(at, done.tell);
+        if done.chore {
             let time = self.disk_time(at);
             self.inside(at, time, Inner::Chore);
             if self.nodes[at].doomed {
                 return self.die(at);
             }
         }
-        match turn.next {
-            Some(Next::Sync) => {
-                let took = self.disk_time(at);
-                self.inside(at, took, Inner::Sync { took });
-            }
-            Some(Next::Quiet) => self.inside(at, IDLE, Inner::Quiet { turns }),
-            None => {}
+        if done.syncs {
+            let time = self.disk_time(at);
+            self.inside(at, time, Inner::Sync);
+        }
+        if let Some(until) = done.until {
+            self.set_alarm(at, until.saturating_sub(clock));
+        }
+    }
+
+    /// Has the thread woken after `wait` by the node's clock, unless it wakes before that anyway. A little late, as
+    /// timers are: never because of rounding too early.
+    fn set_alarm(&mut self, at: usize, wait: Duration) {
+        let time = self.nodes[at].truly(wait) + Duration::from_micros(1);
+        let due = self.now + time;
+        let Some(life) = &mut self.nodes[at].life else { return };
+        if life.writer.alarm.is_none_or(|earlier| due < earlier) {
+            life.writer.alarm = Some(due);
+            self.inside(at, time, Inner::Alarm);
+        }
+    }
+
+    fn alarm(&mut self, at: usize) {
+        let now = self.now;
+        let Some(life) = &mut self.nodes[at].life else { return };
+        // Another one may have come first.
+        if life.writer.alarm.take_if(|due| *due <= now).is_some() {
+            self.writer_turn(at);
         }
     }
 
@@ -339,10 +355,11 @@ impl World {
         node.sync * node.slowness * self.disks.between(500, 1_500) as u32 / 1_000
     }
 
-    fn synced(&mut self, at: usize, took: Duration) {
-        let now = self.now;
-        let Some(life) = &mut self.nodes[at].life else { return };
-        match life.writer.sync(now, took) {
+    fn synced(&mut self, at: usize) {
+        let node = &mut self.nodes[at];
+        let clock = node.clock(self.now);
+        let Some(life) = &mut node.life else { return };
+        match life.writer.sync(clock) {
             Ok(tell) => {
                 self.tell(at, tell);
                 self.writer_turn(at);
@@ -351,8 +368,8 @@ impl World {
         }
     }
 
-    fn tell(&mut self, at: usize, tell: Vec<Input>) {
-        for input in tell {
+    fn tell(&mut self, at: usize, tell: Option<Input>) {
+        if let Some(input) = tell {
             self.count_durable(at, &input);
             self.push(at, input);
         }
@@ -401,24 +418,6 @@ impl World {
         let left = node.look(&node.disk.cut(Cut::LoseAll)).and_then(|recovered| Log::of(&recovered));
         let kept = left.and_then(|left| node.shadow.keeps(&left));
         self.must(kept.map_err(|error| format!("{} after a purge: {error}", node.id())));
-    }
-
-    fn quiet(&mut self, at: usize, turns: u64) {
-        let now = self.now;
-        let Some(life) = &mut self.nodes[at].life else { return };
-        if life.writer.turns != turns || life.writer.syncing {
-            return;
-        }
-        match life.writer.idle(now) {
-            Ok(tell) => {
-                let again = life.writer.looks_again();
-                self.tell(at, tell);
-                if again {
-                    self.inside(at, IDLE, Inner::LookAgain);
-                }
-            }
-            Err(error) => self.halt_log(at, &error),
-        }
     }
 
     // ---- The jobs' thread ----
