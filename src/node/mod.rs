@@ -1,13 +1,14 @@
 //! A node: the one place where protocol, map, disk and network meet.
 //!
 //! ```text
-//! clients ── serve ──┐                     ┌── writer (log thread) ── disk
+//! clients ── serve ──┐                     ┌── log_threads, log_writer ── disk
 //!                    ├── inbox ── replica ─┼── links ── other members
 //! members ── links ──┘   (one thread)      └── jobs (snapshots, digests)
 //! ```
 //! One thread owns the replica; nothing else touches protocol state, log positions or map. Every queue is bounded and
 //! says what happens at its bound.
 
+pub mod arrivals;
 pub mod clients;
 pub mod driver;
 pub mod fault;
@@ -45,6 +46,7 @@ use raftmap_storage::types::{Batch, ClusterId, Index, NodeId};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 
+use self::arrivals::Arrivals;
 use self::clients::Clients;
 use self::driver::CloseOnDrop;
 pub use self::fault::Fault;
@@ -278,14 +280,8 @@ fn assemble<F: Fs>(
         .map_err(|error| StartError::Core(fault::chain(&error)))?;
     let io = |source| StartError::Io { path: config.dir.clone(), source };
 
-    let ears = Ears {
-        inbox: inbox.clone(),
-        hello,
-        fs: fs.clone(),
-        dir: config.dir.clone(),
-        partial: Arc::default(),
-        guard: guard.clone(),
-    };
+    let arrivals = Arrivals::new(fs.clone(), config.dir.clone(), cluster);
+    let ears = Ears { inbox: inbox.clone(), hello, arrivals, guard: guard.clone() };
     let server_hello = ServerHello { protocol: PROTOCOL, node: NodeId(config.id) };
     let service = Service { inbox: inbox.clone(), clients: clients.clone(), hello: server_hello };
     let peers = start_network(&config, &identity, ears, service, &inbox, &fault)?;

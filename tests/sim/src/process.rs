@@ -3,12 +3,10 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use raftmap::Fault;
 use raftmap::node::jobs;
 use raftmap::node::replica::{ClientId, Durable, Input, Job};
 use raftmap::raft::{BatchNumber, Body, Outbound, Regression, RoleKind, SoftState};
 use raftmap::storage::model::Cut;
-use raftmap::storage::snapshot::SnapshotError;
 use raftmap::storage::types::{Batch, NodeId};
 use raftmap::wire::client::{Answer, Ask, Response, encode_response};
 use raftmap::wire::peer;
@@ -445,22 +443,21 @@ impl World {
         let node = &self.nodes[at];
         match job {
             Job::WriteSnapshot { image, membership } => {
-                let input = match jobs::write(&node.disk, node.dir(), CLUSTER, &image, membership) {
-                    Ok(snapshot) if !self.setup.watched => Input::SnapshotWritten(Ok(snapshot)),
+                let result = jobs::write(&node.disk, node.dir(), CLUSTER, &image, membership);
+                match &result {
+                    Ok(_) if !self.setup.watched => {}
                     Ok(snapshot) => {
-                        let checked = self.watch.snapshot(node.id(), snapshot);
+                        let checked = self.watch.snapshot(node.id(), *snapshot);
                         self.must(checked);
                         let checked = self.watch.digest(node.id(), image.applied().index, image.digest());
                         self.must(checked);
-                        Input::SnapshotWritten(Ok(snapshot))
                     }
                     Err(error) => {
                         assert!(node.excused, "{}: {error}", node.id());
                         self.trace.sometimes("a snapshot could not be written");
-                        failed(&error).unwrap_or_else(|| Input::SnapshotWritten(Err(error.to_string())))
                     }
-                };
-                self.push(at, input);
+                }
+                self.push(at, jobs::written(result));
             }
             Job::Discard { map } => drop(map),
             Job::SendSnapshot { peer, term, snapshot, membership } => {
@@ -472,9 +469,4 @@ impl World {
             }
         }
     }
-}
-
-/// What a snapshot's error means to the node beyond the snapshot.
-pub fn failed(error: &SnapshotError) -> Option<Input> {
-    error.is_final().then(|| Input::Fault(Fault::Log(error.to_string())))
 }
