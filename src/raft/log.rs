@@ -220,6 +220,7 @@ impl Log {
         let through = through.min(Index(from.0.saturating_add(count_max as u64).saturating_sub(1)));
         if from < heap {
             let through = through.min(heap.prev());
+            sometimes!("entries were read back from a segment");
             let mut entries = older.read(from, through, bytes_max)?;
             entries.truncate(usize::try_from(through.0.saturating_sub(from.0) + 1).unwrap_or(usize::MAX));
             self.check_read(from, &entries)?;

@@ -247,6 +247,7 @@ impl<F: Fs> Wal<F> {
     /// [`ChoreDone::no_space`]; what a purge frees is tried at once.
     pub fn retry_spare(&mut self) {
         if self.no_space == NoSpace::Wait {
+            sometimes!("a spare that found no space was tried again");
             self.no_space = NoSpace::Retry;
         }
     }
@@ -310,6 +311,7 @@ impl<F: Fs> Wal<F> {
         while let Some(op) = self.queue.front() {
             let len = op.frame_len();
             if self.end() + len > self.active.header.frames_end() {
+                sometimes!("a segment had no room for the next frame");
                 filled.blocked = true;
                 #[cfg(raftmap_bugs)]
                 if bug!(29) && self.no_space() {
@@ -319,6 +321,7 @@ impl<F: Fs> Wal<F> {
                 break;
             }
             if !self.buffer.is_empty() && self.buffer.len() as u64 + len > self.options.batch_bytes as u64 {
+                sometimes!("more was queued than one write takes");
                 break;
             }
             self.active.largest = self.active.largest.max(len);

@@ -147,9 +147,14 @@ impl Links {
         self.setup = setup;
     }
 
+    /// Nothing is cut any more.
     pub fn heal(&mut self) {
         self.cut.clear();
-        self.bad.clear();
+    }
+
+    /// This direction is as the others again.
+    pub fn mend(&mut self, from: End, to: End) {
+        self.bad.remove(&(from, to));
     }
 
     /// Nothing goes to this end or comes from it, ever again.
@@ -170,6 +175,7 @@ impl Links {
     /// Everything arrives from now on, in time.
     pub fn calm(&mut self) {
         self.heal();
+        self.bad.clear();
         (self.setup.loss, self.setup.doubled, self.setup.late) = (0, 0, 0);
     }
 

@@ -17,6 +17,7 @@ use raftmap::{NodeConfig, StartError};
 
 use crate::atlas::Harm;
 use crate::clocks::Leap;
+use crate::excuse::Excuse;
 use crate::shadow::Shadow;
 use crate::writer::Writer;
 
@@ -39,8 +40,7 @@ pub struct Node {
     pub slowness: u32,
     /// It dies as soon as it has a chore or a snapshot in hand.
     pub doomed: bool,
-    /// Faults were ordered for its disk: it may refuse.
-    pub excused: bool,
+    pub excuse: Excuse,
     pub harm: Harm,
     /// It held less than it had acknowledged, once: its leader may say so.
     pub set_back: bool,
@@ -126,7 +126,7 @@ impl Node {
             sync,
             slowness: 1,
             doomed: false,
-            excused: false,
+            excuse: Excuse::default(),
             harm: Harm::None,
             set_back: false,
             locked_out: false,

@@ -6,8 +6,9 @@ use bytes::Bytes;
 use raftmap::node::jobs;
 use raftmap::node::replica::{ClientId, Durable, Input, Job};
 use raftmap::raft::{BatchNumber, Body, Outbound, Regression, RoleKind, SoftState};
+use raftmap::storage::Recovered;
 use raftmap::storage::model::Cut;
-use raftmap::storage::types::{Batch, NodeId};
+use raftmap::storage::types::{Batch, NodeId, frame_len};
 use raftmap::wire::client::{Answer, Ask, Response, encode_response};
 use raftmap::wire::peer;
 
@@ -24,6 +25,9 @@ use crate::world::{Event, Inner, World};
 
 /// The replica's clock.
 pub const TICK: Duration = Duration::from_millis(10);
+/// Every so many batches what is durable is compared with the disk. Recovery does so after each crash too, but what a
+/// log calls durable too early is there by then.
+const LOOK_EVERY: u64 = 128;
 
 impl World {
     fn inside(&mut self, at: usize, time: Duration, inner: Inner) {
@@ -181,7 +185,7 @@ impl World {
         let early = match self.setup.sabotage {
             Some(Sabotage::EarlyDurable) => true,
             Some(Sabotage::EarlyLeader) => leads && batch.hard_state.is_none(),
-            Some(Sabotage::StaleReads | Sabotage::NoAtlas) | None => false,
+            Some(Sabotage::LyingDisks | Sabotage::StaleReads | Sabotage::NoAtlas) | None => false,
         };
         life.writer.submit(number, batch);
         if early {
@@ -383,12 +387,28 @@ impl World {
                     self.trace.note(self.now, at, "synced", through.0, 0);
                     let checked = self.nodes[at].shadow.synced(through.0);
                     self.must(checked);
+                    if self.setup.watched && through.0.is_multiple_of(LOOK_EVERY) {
+                        self.look_at_disk(at);
+                    }
                 }
             }
             Input::NoSpace(true) => self.trace.sometimes("a log ran out of space"),
             Input::NoSpace(false) => self.trace.sometimes("a log found space again without a restart"),
             _ => {}
         }
+    }
+
+    /// What the log has just called durable is on the disk itself, and within its bound there.
+    fn look_at_disk(&mut self, at: usize) {
+        let node = &self.nodes[at];
+        if matches!(node.harm, Harm::Latent) {
+            return;
+        }
+        let kept = node.look(&node.disk.cut(Cut::LoseAll)).and_then(|recovered| {
+            node.shadow.keeps(&Log::of(&recovered)?)?;
+            self.watch.bytes(node, frames_of(&recovered))
+        });
+        self.must(kept.map_err(|error| format!("{} after a sync: {error}", node.id())));
     }
 
     fn chore(&mut self, at: usize) {
@@ -410,7 +430,7 @@ impl World {
     fn purged(&mut self, at: usize) {
         self.trace.sometimes("segments were purged");
         let node = &self.nodes[at];
-        if !self.setup.watched || matches!(node.harm, Harm::Latent) || node.excused {
+        if !self.setup.watched || matches!(node.harm, Harm::Latent) || node.excuse.is_given() {
             return;
         }
         let left = node.look(&node.disk.cut(Cut::LoseAll)).and_then(|recovered| Log::of(&recovered));
@@ -453,7 +473,7 @@ impl World {
                         self.must(checked);
                     }
                     Err(error) => {
-                        assert!(node.excused, "{}: {error}", node.id());
+                        assert!(node.excuse.is_given(), "{}: {error}", node.id());
                         self.trace.sometimes("a snapshot could not be written");
                     }
                 }
@@ -469,4 +489,10 @@ impl World {
             }
         }
     }
+}
+
+/// Bytes of the frames above the snapshot, and of one hard state.
+fn frames_of(recovered: &Recovered) -> u64 {
+    let entries = recovered.log.iter().map(|meta| frame_len(u64::from(meta.payload_len)));
+    entries.sum::<u64>() + frame_len(16)
 }

@@ -188,7 +188,8 @@ impl Watch {
         on_a_majority(nodes, index, mark)
     }
 
-    fn bytes(&self, node: &Node, bytes: u64) -> Checked {
+    /// The log keeps to its bound, but for the last entry and the no-ops of new leaders.
+    pub fn bytes(&self, node: &Node, bytes: u64) -> Checked {
         let Some(bound) = node.config.max_raft_state else { return Ok(()) };
         let most = 2 * bound + self.largest + NO_OPS * frame_len(8);
         if bytes <= most {
