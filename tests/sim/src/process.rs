@@ -51,10 +51,11 @@ impl World {
     pub fn tick(&mut self, at: usize) {
         let period = self.nodes[at].truly(TICK);
         self.inside(at, period, Inner::Tick);
-        if let Some(life) = &mut self.nodes[at].life {
-            life.tick_due = true;
+        let Some(life) = &mut self.nodes[at].life else { return };
+        life.tick_due = true;
+        if !life.woken {
+            self.wake(at);
         }
-        self.rouse(at, Duration::ZERO);
     }
 
     /// Its clock says that it is time.
@@ -86,8 +87,8 @@ impl World {
         let clock = node.clock(self.now);
         let Some(life) = &mut node.life else { return };
         life.woken = false;
-        let mut tray = Tray::default();
-        for input in std::mem::take(&mut life.inbox) {
+        let mut tray = std::mem::take(&mut self.tray);
+        for input in life.inbox.drain(..) {
             life.replica.step(clock, input, &mut tray);
         }
         if std::mem::take(&mut life.tick_due) {
@@ -95,7 +96,8 @@ impl World {
         }
         let advanced = life.replica.advance(clock, &mut tray);
         let number = self.nodes[at].lives;
-        self.effects(at, tray.0);
+        self.effects(at, &mut tray);
+        self.tray = tray;
         if self.nodes[at].life.is_none() || self.nodes[at].lives != number {
             return;
         }
@@ -151,18 +153,14 @@ impl World {
     }
 
     /// Batches first: what is committed and told to others is checked against them.
-    fn effects(&mut self, at: usize, effects: Vec<Effect>) {
-        let (batches, others) = effects.into_iter().partition(|effect| matches!(effect, Effect::Submit(..)));
-        self.carry_out(at, batches);
+    fn effects(&mut self, at: usize, tray: &mut Tray) {
+        for (number, batch) in tray.batches.drain(..) {
+            self.submit(at, number, batch);
+        }
         self.moved(at);
-        self.carry_out(at, others);
-    }
-
-    fn carry_out(&mut self, at: usize, effects: Vec<Effect>) {
-        for effect in effects {
+        for effect in tray.others.drain(..) {
             match effect {
                 Effect::Send(outbound) => self.send(at, &outbound),
-                Effect::Submit(number, batch) => self.submit(at, number, batch),
                 Effect::Reply(client, response) => self.reply(at, client, response),
                 Effect::Start(job) => self.start_job(at, job),
                 Effect::Changed(state) => self.changed(at, state),
@@ -231,7 +229,7 @@ impl World {
         self.trace.bytes(&bytes);
         let to = outbound.to.0 as usize - 1;
         let late = self.tap.as_mut().map_or(Duration::ZERO, |tap| tap.sent(&outbound.message, bytes.len()));
-        for time in self.links.travel(self.now, End::Node(at), End::Node(to)) {
+        for time in self.links.travel(self.now, End::Node(at), End::Node(to)).into_iter().flatten() {
             self.after(time + late, Event::Peer { from: at, to, bytes: bytes.clone() });
         }
         self.note_links();

@@ -20,7 +20,7 @@ use crate::faults;
 use crate::history::Call;
 use crate::nemesis::{Schedule, Struck};
 use crate::net::{End, Links};
-use crate::node::{Connections, Node};
+use crate::node::{Connections, Node, Tray};
 use crate::promises::Promises;
 use crate::queue::Queue;
 use crate::setup::{Sabotage, Setup};
@@ -146,6 +146,8 @@ pub struct World {
     /// Events that have happened.
     popped: u64,
     pub nodes: Vec<Node>,
+    /// Empty, but for its room.
+    pub tray: Tray,
     pub clients: Vec<Client>,
     pub connections: Connections,
     pub promises: Promises,
@@ -355,6 +357,7 @@ impl World {
             |at| Client::new(setup.nodes, setup.load.window, Dice::new(seed, &format!("client {at}")));
         let mut world = Self {
             nodes: nodes.collect(),
+            tray: Tray::default(),
             clients: (0..setup.load.clients).map(client).collect(),
             connections: Connections::default(),
             promises: Promises::default(),
