@@ -200,8 +200,8 @@ mod tests {
     use raftmap_storage::types::{ClusterId, Entry, Position};
 
     use super::*;
-    use crate::Fault;
     use crate::kv::{Command, KEY_BYTES_MAX, Limits, Page, Pair, SessionId, StateMachine, VALUE_BYTES_MAX};
+    use crate::node::fault::Fault;
     use crate::wire::client::{Answer, Ask, Request, Response, encode_request, encode_response};
 
     const CLUSTER: ClusterId = ClusterId([1; 16]);
