@@ -84,12 +84,8 @@ impl<F: Fs> Jobs<F> {
         while let Ok(task) = tasks.recv() {
             match task {
                 Task::Write { image, membership } => {
-                    let input = match write(&self.fs, &self.dir, self.cluster, &image, membership) {
-                        Ok(snapshot) => Input::SnapshotWritten(Ok(snapshot)),
-                        Err(error) if error.is_final() => Input::Fault(Fault::Log(chain(&error))),
-                        Err(error) => Input::SnapshotWritten(Err(chain(&error))),
-                    };
-                    let _stopping = self.inbox.push(Lane::Own, input);
+                    let result = write(&self.fs, &self.dir, self.cluster, &image, membership);
+                    let _stopping = self.inbox.push(Lane::Own, written(result));
                 }
                 Task::Send(sending) => {
                     links::send_snapshot(&self.fs, &self.dir, &self.peers, &self.inbox, sending);
@@ -122,6 +118,15 @@ pub fn write<F: Fs>(
         writer.write(&chunk)?;
     }
     writer.publish()
+}
+
+/// What the replica hears of a snapshot that was written. Where the disk itself failed, what it holds is unknown, and
+/// the node must stop.
+pub fn written(result: Result<SnapshotId, SnapshotError>) -> Input {
+    match result {
+        Err(error) if error.is_final() => Input::Fault(Fault::Log(chain(&error))),
+        result => Input::SnapshotWritten(result.map_err(|error| chain(&error))),
+    }
 }
 
 /// Reads a published snapshot into a map.

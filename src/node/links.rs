@@ -1,7 +1,6 @@
 //! The members' side of the network: messages in and out of the replica, and snapshots on streams of their own.
 
-use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use raftmap_net::{
@@ -9,20 +8,17 @@ use raftmap_net::{
 };
 use raftmap_storage::DirGuard;
 use raftmap_storage::fs::Fs;
-use raftmap_storage::snapshot::{Reader, Receiver, SnapshotError};
-use raftmap_storage::types::{ClusterId, Membership, NodeId, SnapshotId, Term};
+use raftmap_storage::snapshot::Reader;
+use raftmap_storage::types::{Membership, NodeId, SnapshotId, Term};
 
-use super::fault::{Fault, chain};
+use super::arrivals::{Arrivals, Arriving, Refused};
+use super::fault::chain;
 use super::inbox::{Inbox, Lane};
-use super::jobs;
-use super::replica::{Arrived, Input};
+use super::replica::Input;
 use crate::raft::{Body, Message, Outbound};
 use crate::wire::KIND_RAFT;
 use crate::wire::hello::Hello;
 use crate::wire::peer::{self, Announcement};
-
-/// Most bytes of a snapshot that a leader may send.
-const SNAPSHOT_MAX: u64 = 1 << 40;
 
 /// Hears what members say.
 pub struct Ears<F: Fs> {
@@ -30,12 +26,8 @@ pub struct Ears<F: Fs> {
     pub inbox: Arc<Inbox>,
     /// What this node says first.
     pub hello: Hello,
-    /// The disk, for snapshots.
-    pub fs: F,
-    /// The node's directory.
-    pub dir: PathBuf,
-    /// A snapshot whose transfer broke off: another one of the same digest goes on where it stopped.
-    pub partial: Arc<Mutex<Option<Receiver<F>>>>,
+    /// Where snapshots come in.
+    pub arrivals: Arrivals<F>,
     /// The directory's lock.
     pub guard: DirGuard<F>,
 }
@@ -67,31 +59,9 @@ impl<F: Fs> PeerHandler for Ears<F> {
     }
 
     fn snapshot(&self, offer: SnapshotOffer) -> Result<SnapshotAccept, String> {
-        let announcement = Announcement::decode(&offer.announcement).map_err(|error| error.to_string())?;
-        if announcement.snapshot.length != offer.length {
-            return Err(format!(
-                "the announcement says {} bytes, the stream {}",
-                announcement.snapshot.length, offer.length
-            ));
-        }
-        let kept = lock(&self.partial).take().filter(|partial| *partial.id() == announcement.snapshot);
-        let receiver = match kept {
-            Some(receiver) => receiver,
-            None => Receiver::create(self.fs.clone(), &self.dir, announcement.snapshot, SNAPSHOT_MAX)
-                .map_err(|error| chain(&error))?,
-        };
-        let offset = receiver.offset();
-        let writer = Arriving {
-            from: NodeId(offer.peer),
-            announcement,
-            receiver: Some(receiver),
-            fs: self.fs.clone(),
-            dir: self.dir.clone(),
-            cluster: self.hello.cluster,
-            _guard: self.guard.clone(),
-            inbox: self.inbox.clone(),
-            partial: self.partial.clone(),
-        };
+        let arriving = self.arrivals.accept(NodeId(offer.peer), &offer.announcement, offer.length)?;
+        let offset = arriving.offset();
+        let writer = Landing { arriving, inbox: self.inbox.clone(), _guard: self.guard.clone() };
         Ok(SnapshotAccept { offset, writer: Box::new(writer) })
     }
 }
@@ -111,62 +81,32 @@ impl<F: Fs> Ears<F> {
 }
 
 /// A snapshot on its way in.
-struct Arriving<F: Fs> {
-    from: NodeId,
-    announcement: Announcement,
-    receiver: Option<Receiver<F>>,
-    fs: F,
-    dir: PathBuf,
-    cluster: ClusterId,
+struct Landing<F: Fs> {
+    arriving: Arriving<F>,
     inbox: Arc<Inbox>,
-    partial: Arc<Mutex<Option<Receiver<F>>>>,
     /// Nobody else opens the directory while a snapshot comes in.
     _guard: DirGuard<F>,
 }
 
-impl<F: Fs> SnapshotWriter for Arriving<F> {
+impl<F: Fs> SnapshotWriter for Landing<F> {
     fn chunk(&mut self, bytes: Bytes) -> Result<(), String> {
-        let receiver = self.receiver.as_mut().ok_or("the transfer has ended")?;
-        receiver.write(&bytes).map_err(|error| self.give_up(&error))
+        self.arriving.chunk(&bytes).map_err(|refused| report(&self.inbox, refused))
     }
 
-    /// Publishes the file and reads it into a map, so that the replica only has to exchange its own.
-    fn finish(mut self: Box<Self>) -> Result<(), String> {
-        let receiver = self.receiver.take().ok_or("the transfer has ended")?;
-        let Announcement { term, snapshot, membership } = self.announcement.clone();
-        receiver.publish().map_err(|error| self.give_up(&error))?;
-        let (header, map) = jobs::load(&self.fs, &self.dir, &snapshot, self.cluster)?;
-        if header.membership != membership {
-            return Err("the snapshot and its announcement name other members".into());
-        }
-        let arrived = Arrived { from: self.from, term, snapshot, membership: header.membership, map };
+    fn finish(self: Box<Self>) -> Result<(), String> {
+        let Self { arriving, inbox, _guard } = *self;
+        let arrived = arriving.finish().map_err(|refused| report(&inbox, refused))?;
         let input = Input::SnapshotArrived(Box::new(arrived));
-        self.inbox.push(Lane::Own, input).map_err(|_| "the node is stopping".into())
+        inbox.push(Lane::Own, input).map_err(|_| "the node is stopping".into())
     }
 }
 
-impl<F: Fs> Arriving<F> {
-    /// A receiver that failed once takes nothing more, so nobody goes on with it. Where the disk itself failed, what it
-    /// holds is unknown, and the node stops.
-    fn give_up(&mut self, error: &SnapshotError) -> String {
-        self.receiver = None;
-        if error.is_final() {
-            let _stopping = self.inbox.push(Lane::Own, Input::Fault(Fault::Log(chain(error))));
-        }
-        chain(error)
+/// To the node what concerns it; the words are for the sender.
+fn report(inbox: &Inbox, refused: Refused) -> String {
+    if let Some(fault) = refused.fault {
+        let _stopping = inbox.push(Lane::Own, Input::Fault(fault));
     }
-}
-
-impl<F: Fs> Drop for Arriving<F> {
-    fn drop(&mut self) {
-        if let Some(receiver) = self.receiver.take() {
-            *lock(&self.partial) = Some(receiver);
-        }
-    }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+    refused.why
 }
 
 /// Speaks to members.
@@ -253,14 +193,15 @@ pub fn send_snapshot<F: Fs>(
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
+    use std::path::{Path, PathBuf};
 
     use raftmap_storage::model::{self, ModelFs};
     use raftmap_storage::snapshot::{Header, Writer};
-    use raftmap_storage::types::{Entry, Position};
+    use raftmap_storage::types::{ClusterId, Entry, Position};
 
     use super::*;
     use crate::kv::{Command, KEY_BYTES_MAX, Limits, Page, Pair, SessionId, StateMachine, VALUE_BYTES_MAX};
+    use crate::node::fault::Fault;
     use crate::wire::client::{Answer, Ask, Request, Response, encode_request, encode_response};
 
     const CLUSTER: ClusterId = ClusterId([1; 16]);
@@ -298,8 +239,8 @@ mod tests {
             bootstrap: [0; 32],
             terms: String::new(),
         };
-        let inbox = Arc::new(Inbox::default());
-        Ears { inbox, hello, fs: fs.clone(), dir, partial: Arc::default(), guard: wal.guard() }
+        let arrivals = Arrivals::new(fs.clone(), dir, CLUSTER);
+        Ears { inbox: Arc::default(), hello, arrivals, guard: wal.guard() }
     }
 
     fn receive(ears: &Ears<ModelFs>, offer: &SnapshotOffer, body: &Bytes) -> Result<(), String> {
@@ -355,8 +296,9 @@ mod tests {
     #[test]
     fn a_snapshot_of_another_cluster_is_not_read() {
         let (offer, body) = offered();
-        let mut ears = ears(&ModelFs::new(6));
-        ears.hello.cluster = ClusterId([2; 16]);
+        let fs = ModelFs::new(6);
+        let mut ears = ears(&fs);
+        ears.arrivals = Arrivals::new(fs, PathBuf::from("/ours"), ClusterId([2; 16]));
         let error = receive(&ears, &offer, &body).unwrap_err();
         assert!(error.contains("is of cluster 0101"), "{error}");
     }

@@ -1,13 +1,14 @@
 //! A node: the one place where protocol, map, disk and network meet.
 //!
 //! ```text
-//! clients ── serve ──┐                     ┌── writer (log thread) ── disk
+//! clients ── serve ──┐                     ┌── log_threads, log_writer ── disk
 //!                    ├── inbox ── replica ─┼── links ── other members
 //! members ── links ──┘   (one thread)      └── jobs (snapshots, digests)
 //! ```
 //! One thread owns the replica; nothing else touches protocol state, log positions or map. Every queue is bounded and
 //! says what happens at its bound.
 
+pub mod arrivals;
 pub mod clients;
 pub mod driver;
 pub mod fault;
@@ -16,7 +17,9 @@ pub mod inbox;
 pub mod jobs;
 pub mod links;
 mod local;
+pub mod log_threads;
 pub mod log_time;
+pub mod log_writer;
 pub mod older;
 pub mod open;
 pub mod replica;
@@ -25,7 +28,6 @@ pub mod sync_times;
 #[cfg(test)]
 mod tests;
 pub mod waiting;
-pub mod writer;
 
 use std::net::SocketAddr;
 use std::ops::Deref;
@@ -44,6 +46,7 @@ use raftmap_storage::types::{Batch, ClusterId, Index, NodeId};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 
+use self::arrivals::Arrivals;
 use self::clients::Clients;
 use self::driver::CloseOnDrop;
 pub use self::fault::Fault;
@@ -51,10 +54,10 @@ use self::inbox::Inbox;
 use self::jobs::{DIGESTS_MAX, Jobs, Task};
 use self::links::{Ears, Mouth, Sending};
 use self::local::LocalDoor;
+use self::log_threads::{WriterHandle, WriterThreads};
 use self::open::Opened;
 use self::replica::{ClientId, Host, Job, Replica};
 use self::serve::Service;
-use self::writer::{WriterHandle, WriterThreads};
 use crate::clerk::Clerk;
 use crate::clerk::door::Doors;
 use crate::clerk::servers::ServerAddress;
@@ -277,19 +280,13 @@ fn assemble<F: Fs>(
         .map_err(|error| StartError::Core(fault::chain(&error)))?;
     let io = |source| StartError::Io { path: config.dir.clone(), source };
 
-    let ears = Ears {
-        inbox: inbox.clone(),
-        hello,
-        fs: fs.clone(),
-        dir: config.dir.clone(),
-        partial: Arc::default(),
-        guard: guard.clone(),
-    };
+    let arrivals = Arrivals::new(fs.clone(), config.dir.clone(), cluster);
+    let ears = Ears { inbox: inbox.clone(), hello, arrivals, guard: guard.clone() };
     let server_hello = ServerHello { protocol: PROTOCOL, node: NodeId(config.id) };
     let service = Service { inbox: inbox.clone(), clients: clients.clone(), hello: server_hello };
     let peers = start_network(&config, &identity, ears, service, &inbox, &fault)?;
 
-    let (writer, writer_threads) = writer::start(wal, inbox.clone(), crashed.clone()).map_err(io)?;
+    let (writer, writer_threads) = log_threads::start(wal, inbox.clone(), crashed.clone()).map_err(io)?;
     let jobs = Jobs {
         fs,
         dir: config.dir.clone(),

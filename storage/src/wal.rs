@@ -106,7 +106,7 @@ pub(crate) struct Spare<F: Fs> {
 enum NoSpace {
     /// The last attempt went well.
     Fine,
-    /// The last attempt failed; the next one waits for [`Wal::idle`] or a purge.
+    /// The last attempt failed; the next one waits for [`Wal::retry_spare`] or a purge.
     Wait,
     /// The last attempt failed; it may be tried again.
     Retry,
@@ -228,17 +228,12 @@ impl<F: Fs> Wal<F> {
         Ok(synced)
     }
 
-    /// Makes the last witness durable too. Call it after some 50 ms without a batch and at a clean stop, and about
-    /// once a second while [`Wal::no_space`]: it lets a failed spare be tried again.
+    /// Makes the last witness durable too. Call it after some 50 ms without a batch and at a clean stop.
     ///
     /// # Errors
     /// As [`Wal::sync`].
     pub fn idle(&mut self) -> Result<(), StoreError> {
         self.latch.check()?;
-        if self.no_space == NoSpace::Wait {
-            sometimes!("a quiet log tried again to make a spare");
-            self.no_space = NoSpace::Retry;
-        }
         if !self.unsynced_witness {
             return Ok(());
         }
@@ -246,6 +241,15 @@ impl<F: Fs> Wal<F> {
         self.unsynced_witness = false;
         self.stats.idle_syncs += 1;
         Ok(())
+    }
+
+    /// Lets a spare that found no space be tried again, as the next chore. Call it about once a second after
+    /// [`ChoreDone::no_space`]; what a purge frees is tried at once.
+    pub fn retry_spare(&mut self) {
+        if self.no_space == NoSpace::Wait {
+            sometimes!("a spare that found no space was tried again");
+            self.no_space = NoSpace::Retry;
+        }
     }
 
     /// Whether no spare is left and none could be made for want of space. Refuse proposals then; hard states still go

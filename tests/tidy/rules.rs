@@ -126,6 +126,7 @@ const PURE: &[&str] = &[
     "src/clerk/servers.rs",
     "src/clerk/session.rs",
     "src/node/log_time.rs",
+    "src/node/log_writer.rs",
     "src/node/host.rs",
     "src/node/replica.rs",
     "src/node/waiting.rs",

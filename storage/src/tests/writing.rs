@@ -374,12 +374,12 @@ fn want_of_space_is_told_and_passes() {
     while !log.sync().unwrap().waiting_for_spare {
         log.entries(1, 2, 60);
     }
-    log.wal.idle().unwrap();
+    log.wal.retry_spare();
     log.chores();
     assert!(log.wal.no_space());
 
     fs.set_quota(None);
-    log.wal.idle().unwrap();
+    log.wal.retry_spare();
     log.chores();
     assert!(!log.wal.no_space());
     log.settle();
@@ -399,7 +399,7 @@ fn space_that_ends_in_the_middle_of_a_spare_does_not_fail_the_log() {
     assert!(!files.iter().any(|name| name.starts_with("tmp-")), "{files:?}");
     log.hard_state(1, None);
     log.settle();
-    log.wal.idle().unwrap();
+    log.wal.retry_spare();
     log.chores();
     assert!(!log.wal.no_space());
 }

@@ -255,7 +255,7 @@ impl World {
                 Ok(())
             }
             Act::RunChore => self.run_chore(),
-            Act::Idle => self.wal().idle().map_err(text),
+            Act::Idle => self.quiet(),
             Act::Reopen => self.wal().idle().map_err(text).and_then(|()| self.recover_on(self.fs.clone())),
             Act::Kill => self.recover_on(self.fs.kill()),
             Act::PowerCut(seed) => self.recover_on(self.fs.cut(Cut::Some(seed))),
@@ -349,10 +349,7 @@ impl World {
                 stuck = 0;
                 continue;
             }
-            // Without space for a spare: idle lets it be tried again.
-            if self.wal().no_space() {
-                self.wal().idle().map_err(text)?;
-            }
+            self.wal().retry_spare();
             self.chores()?;
             stuck += 1;
             if stuck > 3 {
@@ -360,6 +357,12 @@ impl World {
             }
         }
         Ok(())
+    }
+
+    /// Nothing has come for a while.
+    fn quiet(&mut self) -> Result<(), String> {
+        self.wal().retry_spare();
+        self.wal().idle().map_err(text)
     }
 
     fn run_chore(&mut self) -> Result<(), String> {

@@ -162,7 +162,7 @@ impl World {
             let life = node.life.as_ref().ok_or_else(|| format!("node {} does not run", node.id()))?;
             self.promises.kept(&self.connections, node)?;
             let held = life.replica.held();
-            let busy = life.writer.has_orders() || life.writer.syncing || !life.jobs.is_empty();
+            let busy = life.writer.has_orders() || life.writer.is_syncing() || !life.jobs.is_empty();
             if held != Default::default() || busy {
                 return Err(format!("node {} still holds {held:?}, or has work: {busy}", node.id()));
             }

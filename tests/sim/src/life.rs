@@ -164,7 +164,7 @@ impl World {
         self.upsets += 1;
         let disk = self.nodes[at].disk.clone();
         let mut midst: Vec<Midst> = Vec::new();
-        midst.extend(life.writer.syncing.then_some(Midst::Sync));
+        midst.extend(life.writer.is_syncing().then_some(Midst::Sync));
         midst.extend(life.writer.chore.is_some().then_some(Midst::Chore));
         let job = life.jobs.pop_front();
         midst.extend(matches!(job, Some(Job::WriteSnapshot { .. })).then_some(Midst::Snapshot));
@@ -174,7 +174,9 @@ impl World {
             disk.keep_photos();
             disk.keep_trace();
             match (self.disks.pick(&midst), job) {
-                (Midst::Sync, _) => life.writer.die_syncing(),
+                (Midst::Sync, _) => {
+                    let _unheard = life.writer.sync(Duration::ZERO);
+                }
                 (Midst::Snapshot, Some(Job::WriteSnapshot { image, membership })) => {
                     let dir = self.nodes[at].dir().to_path_buf();
                     let _unheard = jobs::write(&disk, &dir, CLUSTER, &image, membership);

@@ -5,11 +5,11 @@ use std::collections::{BTreeMap, VecDeque};
 use std::path::Path;
 use std::time::Duration;
 
+use raftmap::node::arrivals::Arrivals;
 use raftmap::node::open::{self, Opened, Sizes};
 use raftmap::node::replica::{ClientId, Host, Input, Job, Replica};
 use raftmap::raft::{BatchNumber, Outbound, SoftState};
 use raftmap::storage::model::ModelFs;
-use raftmap::storage::snapshot::Receiver;
 use raftmap::storage::types::{Batch, ClusterId, Index, NodeId, Term};
 use raftmap::storage::{Identity, Recovered};
 use raftmap::wire::client::Response;
@@ -66,8 +66,7 @@ pub struct Life {
     /// The replica's thread was woken and has not run yet.
     pub woken: bool,
     pub jobs: VecDeque<Job>,
-    /// A transfer of a snapshot that broke off.
-    pub partial: Option<Receiver<ModelFs>>,
+    pub arrivals: Arrivals<ModelFs>,
     /// What happened while the process was stopped, for when it goes on.
     pub paused: Option<Vec<crate::world::Event>>,
     /// When each member last said that it follows, and in which term.
@@ -186,7 +185,7 @@ impl Node {
             tick_due: false,
             woken: false,
             jobs: VecDeque::new(),
-            partial: None,
+            arrivals: Arrivals::new(self.disk.clone(), self.config.dir.clone(), CLUSTER),
             paused: None,
             confirmed: BTreeMap::new(),
             named: 0,

@@ -3,13 +3,11 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use raftmap::Fault;
 use raftmap::node::jobs;
 use raftmap::node::replica::{ClientId, Durable, Input, Job};
 use raftmap::raft::{BatchNumber, Body, Outbound, Regression, RoleKind, SoftState};
 use raftmap::storage::Recovered;
 use raftmap::storage::model::Cut;
-use raftmap::storage::snapshot::SnapshotError;
 use raftmap::storage::types::{Batch, NodeId, frame_len};
 use raftmap::wire::client::{Answer, Ask, Response, encode_response};
 use raftmap::wire::peer;
@@ -24,15 +22,12 @@ use crate::setup::Sabotage;
 use crate::shadow::Log;
 use crate::tap::SCRIPT;
 use crate::world::{Event, Inner, World};
-use crate::writer::Next;
 
 /// The replica's clock.
 pub const TICK: Duration = Duration::from_millis(10);
 /// Every so many batches what is durable is compared with the disk. Recovery does so after each crash too, but what a
 /// log calls durable too early is there by then.
 const LOOK_EVERY: u64 = 128;
-/// As in `node::writer`.
-const IDLE: Duration = Duration::from_millis(50);
 
 impl World {
     fn inside(&mut self, at: usize, time: Duration, inner: Inner) {
@@ -44,10 +39,9 @@ impl World {
         match inner {
             Inner::Tick => self.tick(at),
             Inner::Wake => self.wake(at),
-            Inner::Sync { took } => self.synced(at, took),
+            Inner::Sync => self.synced(at),
             Inner::Chore => self.chore(at),
-            Inner::Quiet => self.quiet(at),
-            Inner::LookAgain => self.writer_turn(at),
+            Inner::Alarm => self.alarm(at),
             Inner::Job => self.job(at),
         }
     }
@@ -308,30 +302,51 @@ impl World {
         self.watch.reads.answered(client.0, response.id, answering)
     }
 
-    // ---- The log writer's thread ----
+    // ---- The log's threads ----
 
     pub fn writer_turn(&mut self, at: usize) {
-        let now = self.now;
-        let Some(life) = &mut self.nodes[at].life else { return };
-        let turn = match life.writer.turn(now) {
-            Ok(turn) => turn,
+        let node = &mut self.nodes[at];
+        let clock = node.clock(self.now);
+        let Some(life) = &mut node.life else { return };
+        let done = match life.writer.turn(clock) {
+            Ok(done) => done,
             Err(error) => return self.halt_log(at, &error),
         };
-        self.tell(at, turn.tell);
-        if turn.chore {
+        self.tell(at, done.tell);
+        if done.chore {
             let time = self.disk_time(at);
             self.inside(at, time, Inner::Chore);
             if self.nodes[at].doomed {
                 return self.die(at);
             }
         }
-        match turn.next {
-            Some(Next::Sync) => {
-                let took = self.disk_time(at);
-                self.inside(at, took, Inner::Sync { took });
-            }
-            Some(Next::Quiet) => self.watch_quiet(at, now + IDLE),
-            None => {}
+        if done.syncs {
+            let time = self.disk_time(at);
+            self.inside(at, time, Inner::Sync);
+        }
+        if let Some(until) = done.until {
+            self.set_alarm(at, until.saturating_sub(clock));
+        }
+    }
+
+    /// Has the thread woken after `wait` by the node's clock, unless it wakes before that anyway. A little late, as
+    /// timers are: never because of rounding too early.
+    fn set_alarm(&mut self, at: usize, wait: Duration) {
+        let time = self.nodes[at].truly(wait) + Duration::from_micros(1);
+        let due = self.now + time;
+        let Some(life) = &mut self.nodes[at].life else { return };
+        if life.writer.alarm.is_none_or(|earlier| due < earlier) {
+            life.writer.alarm = Some(due);
+            self.inside(at, time, Inner::Alarm);
+        }
+    }
+
+    fn alarm(&mut self, at: usize) {
+        let now = self.now;
+        let Some(life) = &mut self.nodes[at].life else { return };
+        // Another one may have come first.
+        if life.writer.alarm.take_if(|due| *due <= now).is_some() {
+            self.writer_turn(at);
         }
     }
 
@@ -340,10 +355,11 @@ impl World {
         node.sync * node.slowness * self.disks.between(500, 1_500) as u32 / 1_000
     }
 
-    fn synced(&mut self, at: usize, took: Duration) {
-        let now = self.now;
-        let Some(life) = &mut self.nodes[at].life else { return };
-        match life.writer.sync(now, took) {
+    fn synced(&mut self, at: usize) {
+        let node = &mut self.nodes[at];
+        let clock = node.clock(self.now);
+        let Some(life) = &mut node.life else { return };
+        match life.writer.sync(clock) {
             Ok(tell) => {
                 self.tell(at, tell);
                 self.writer_turn(at);
@@ -352,8 +368,8 @@ impl World {
         }
     }
 
-    fn tell(&mut self, at: usize, tell: Vec<Input>) {
-        for input in tell {
+    fn tell(&mut self, at: usize, tell: Option<Input>) {
+        if let Some(input) = tell {
             self.count_durable(at, &input);
             self.push(at, input);
         }
@@ -420,33 +436,6 @@ impl World {
         self.must(kept.map_err(|error| format!("{} after a purge: {error}", node.id())));
     }
 
-    fn watch_quiet(&mut self, at: usize, due: Duration) {
-        let Some(life) = &mut self.nodes[at].life else { return };
-        if !std::mem::replace(&mut life.writer.watched, true) {
-            self.inside(at, due.saturating_sub(self.now), Inner::Quiet);
-        }
-    }
-
-    fn quiet(&mut self, at: usize) {
-        let now = self.now;
-        let Some(life) = &mut self.nodes[at].life else { return };
-        life.writer.watched = false;
-        let Some(due) = life.writer.quiet_at(IDLE) else { return };
-        if due > now {
-            return self.watch_quiet(at, due);
-        }
-        match life.writer.idle(now) {
-            Ok(tell) => {
-                let again = life.writer.looks_again();
-                self.tell(at, tell);
-                if again {
-                    self.inside(at, IDLE, Inner::LookAgain);
-                }
-            }
-            Err(error) => self.halt_log(at, &error),
-        }
-    }
-
     // ---- The jobs' thread ----
 
     fn start_job(&mut self, at: usize, job: Job) {
@@ -472,22 +461,21 @@ impl World {
         let node = &self.nodes[at];
         match job {
             Job::WriteSnapshot { image, membership } => {
-                let input = match jobs::write(&node.disk, node.dir(), CLUSTER, &image, membership) {
-                    Ok(snapshot) if !self.setup.watched => Input::SnapshotWritten(Ok(snapshot)),
+                let result = jobs::write(&node.disk, node.dir(), CLUSTER, &image, membership);
+                match &result {
+                    Ok(_) if !self.setup.watched => {}
                     Ok(snapshot) => {
-                        let checked = self.watch.snapshot(node.id(), snapshot);
+                        let checked = self.watch.snapshot(node.id(), *snapshot);
                         self.must(checked);
                         let checked = self.watch.digest(node.id(), image.applied().index, image.digest());
                         self.must(checked);
-                        Input::SnapshotWritten(Ok(snapshot))
                     }
                     Err(error) => {
                         assert!(node.excuse.is_given(), "{}: {error}", node.id());
                         self.trace.sometimes("a snapshot could not be written");
-                        failed(&error).unwrap_or_else(|| Input::SnapshotWritten(Err(error.to_string())))
                     }
-                };
-                self.push(at, input);
+                }
+                self.push(at, jobs::written(result));
             }
             Job::Discard { map } => drop(map),
             Job::SendSnapshot { peer, term, snapshot, membership } => {
@@ -505,9 +493,4 @@ impl World {
 fn frames_of(recovered: &Recovered) -> u64 {
     let entries = recovered.log.iter().map(|meta| frame_len(u64::from(meta.payload_len)));
     entries.sum::<u64>() + frame_len(16)
-}
-
-/// What a snapshot's error means to the node beyond the snapshot.
-pub fn failed(error: &SnapshotError) -> Option<Input> {
-    error.is_final().then(|| Input::Fault(Fault::Log(error.to_string())))
 }

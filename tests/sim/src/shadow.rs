@@ -184,24 +184,28 @@ impl Shadow {
         self.pending.clear();
         self.reached.clear();
         (self.log, self.durable) = (found.clone(), found);
-        self.reach();
+        self.reach(self.durable.hard_state.term, self.durable.last());
     }
 
     /// Everything up to this batch is on the disk.
     pub fn synced(&mut self, through: u64) -> Result<(), String> {
         while self.pending.front().is_some_and(|change| change.number <= through) {
             let Some(change) = self.pending.pop_front() else { break };
-            self.reach();
+            let before = self.durable.hard_state.term;
+            self.reach(before, self.durable.last());
             self.durable.follow(&change);
-            self.reach();
+            // One batch may bring entries of the term before and the hard state of the next.
+            let old = change.entries.iter().rev().find(|(_, mark)| mark.0 <= before);
+            self.reach(before, old.map_or(Index(0), |(index, _)| *index));
+            self.reach(self.durable.hard_state.term, self.durable.last());
             self.voted(self.durable.hard_state)?;
         }
         Ok(())
     }
 
-    fn reach(&mut self) {
-        let reached = self.reached.entry(self.durable.hard_state.term).or_default();
-        *reached = (*reached).max(self.durable.last());
+    fn reach(&mut self, term: Term, last: Index) {
+        let reached = self.reached.entry(term).or_default();
+        *reached = (*reached).max(last);
     }
 
     /// An acknowledgement leaves in `term`: the disk holds what it speaks of, or did until a later term began. What that
@@ -245,7 +249,7 @@ impl Shadow {
         self.voted(found.hard_state)?;
         self.pending.clear();
         (self.log, self.durable) = (found.clone(), found);
-        self.reach();
+        self.reach(self.durable.hard_state.term, self.durable.last());
         Ok(())
     }
 

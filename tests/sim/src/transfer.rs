@@ -4,19 +4,15 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use raftmap::node::jobs;
-use raftmap::node::replica::{Arrived, Input};
+use raftmap::node::arrivals::{Arriving, Refused};
+use raftmap::node::replica::Input;
 use raftmap::storage::model::ModelFs;
-use raftmap::storage::snapshot::{Reader, Receiver, SnapshotError};
+use raftmap::storage::snapshot::Reader;
 use raftmap::storage::types::{Membership, NodeId, SnapshotId, Term};
+use raftmap::wire::peer::Announcement;
 
 use crate::net::End;
-use crate::node::CLUSTER;
-use crate::process::failed;
 use crate::world::{Event, World};
-
-/// Most bytes of a snapshot in these worlds.
-const SNAPSHOT_MAX: u64 = 1 << 24;
 
 /// See the module's description.
 pub struct Transfer {
@@ -24,10 +20,9 @@ pub struct Transfer {
     from_life: u64,
     to: usize,
     /// The receiving life, once it has begun to receive.
-    receiving: Option<(u64, Receiver<ModelFs>)>,
-    term: Term,
+    receiving: Option<(u64, Arriving<ModelFs>)>,
     snapshot: SnapshotId,
-    membership: Membership,
+    announcement: Bytes,
     raw: Bytes,
     piece: usize,
     /// Between two pieces: bulk gives way to everything else.
@@ -65,8 +60,10 @@ impl World {
         let piece = (self.schedule.between(50, 2_000) as usize).max(raw.len() / 64);
         let pause = Duration::from_millis(self.schedule.pick(&[0, 0, 5, 50]));
         let (from_life, to) = (node.lives, peer.0 as usize - 1);
+        let announcement = Announcement { term, snapshot, membership }.encode();
+        let announcement = self.must(announcement.map_err(|error| error.to_string()));
         let transfer =
-            Transfer { from, from_life, to, receiving: None, term, snapshot, membership, raw, piece, pause };
+            Transfer { from, from_life, to, receiving: None, snapshot, announcement, raw, piece, pause };
         self.transfers.insert(number, transfer);
         self.next_piece(number);
     }
@@ -96,7 +93,6 @@ impl World {
             Err(()) => {
                 self.trace.sometimes("a snapshot transfer broke off");
                 self.sent(&transfer, Err(()));
-                self.keep(transfer);
             }
         }
     }
@@ -115,61 +111,44 @@ impl World {
 
     /// One piece; true when it was the last one.
     fn receive(&mut self, transfer: &mut Transfer) -> Result<bool, ()> {
-        let node = &mut self.nodes[transfer.to];
-        let number = node.lives;
-        let (fs, dir) = (node.disk.clone(), node.config.dir.clone());
-        let life = node.life.as_mut().filter(|life| life.paused.is_none()).ok_or(())?;
-        let (receiving, mut receiver) = match transfer.receiving.take() {
+        let (receiving, mut arriving) = match transfer.receiving.take() {
             Some(receiving) => receiving,
-            None => {
-                let kept = life.partial.take().filter(|partial| *partial.id() == transfer.snapshot);
-                if kept.as_ref().is_some_and(|kept| kept.offset() > 0) {
-                    self.trace.sometimes("a snapshot transfer was resumed");
-                }
-                let fresh = || Receiver::create(fs.clone(), &dir, transfer.snapshot, SNAPSHOT_MAX).ok();
-                (number, kept.or_else(fresh).ok_or(())?)
-            }
+            None => self.accept(transfer)?,
         };
-        if receiving != number {
+        if !self.alive(transfer.to, receiving) {
             return Err(());
         }
-        let begin = receiver.offset() as usize;
+        let begin = arriving.offset() as usize;
         let end = (begin + transfer.piece).min(transfer.raw.len());
-        self.trace.bytes(&transfer.raw[begin..end]);
+        let piece = &transfer.raw[begin..end];
+        self.trace.bytes(piece);
         if let Some(tap) = &mut self.tap {
-            tap.piece(end - begin);
+            tap.piece(piece.len());
         }
-        receiver.write(&transfer.raw[begin..end]).map_err(|error| self.give_up(transfer.to, &error))?;
+        arriving.chunk(piece).map_err(|refused| self.refused_snapshot(transfer.to, refused))?;
         if end < transfer.raw.len() {
-            transfer.receiving = Some((receiving, receiver));
+            transfer.receiving = Some((receiving, arriving));
             return Ok(false);
         }
-        receiver.publish().map_err(|error| self.give_up(transfer.to, &error))?;
-        let (header, map) = jobs::load(&fs, &dir, &transfer.snapshot, CLUSTER).map_err(|_| ())?;
-        assert_eq!(header.membership, transfer.membership, "a snapshot and its announcement");
-        let arrived = Arrived {
-            from: NodeId(transfer.from as u64 + 1),
-            term: transfer.term,
-            snapshot: transfer.snapshot,
-            membership: header.membership,
-            map,
-        };
+        let arrived = arriving.finish().map_err(|refused| self.refused_snapshot(transfer.to, refused))?;
         self.push(transfer.to, Input::SnapshotArrived(Box::new(arrived)));
         Ok(true)
     }
 
-    fn give_up(&mut self, at: usize, error: &SnapshotError) {
-        self.trace.sometimes("a snapshot could not be received");
-        failed(error).into_iter().for_each(|input| self.push(at, input));
+    fn accept(&mut self, transfer: &Transfer) -> Result<(u64, Arriving<ModelFs>), ()> {
+        let node = &self.nodes[transfer.to];
+        let life = node.life.as_ref().filter(|life| life.paused.is_none()).ok_or(())?;
+        let from = NodeId(transfer.from as u64 + 1);
+        let length = transfer.raw.len() as u64;
+        let arriving = life.arrivals.accept(from, &transfer.announcement, length).map_err(|_| ())?;
+        if arriving.offset() > 0 {
+            self.trace.sometimes("a snapshot transfer was resumed");
+        }
+        Ok((node.lives, arriving))
     }
 
-    fn keep(&mut self, transfer: Transfer) {
-        let node = &mut self.nodes[transfer.to];
-        if let Some((number, receiver)) = transfer.receiving
-            && number == node.lives
-            && let Some(life) = &mut node.life
-        {
-            life.partial = Some(receiver);
-        }
+    fn refused_snapshot(&mut self, at: usize, refused: Refused) {
+        self.trace.sometimes("a snapshot could not be received");
+        refused.fault.into_iter().for_each(|fault| self.push(at, Input::Fault(fault)));
     }
 }

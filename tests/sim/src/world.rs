@@ -119,11 +119,10 @@ impl Inner {
         match self {
             Self::Tick => 1,
             Self::Wake => 2,
-            Self::Sync { .. } => 3,
+            Self::Sync => 3,
             Self::Chore => 4,
-            Self::Quiet => 5,
-            Self::LookAgain => 6,
-            Self::Job => 7,
+            Self::Alarm => 5,
+            Self::Job => 6,
         }
     }
 }
@@ -133,10 +132,9 @@ impl Inner {
 pub enum Inner {
     Tick,
     Wake,
-    Sync { took: Duration },
+    Sync,
     Chore,
-    Quiet,
-    LookAgain,
+    Alarm,
     Job,
 }
 
