@@ -458,3 +458,6 @@ impl<'a> Faults<'a> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;
