@@ -53,25 +53,24 @@ fn a_short_run_with_every_fault_is_well() {
 #[test]
 fn a_short_run_of_five_is_well() {
     for attempt in 1..=TRIES {
-        let args = ["torture", "--nodes", "5", "--minutes", "0.2", "--clients", "3", "--json"];
+        let args = ["torture", "--nodes", "5", "--minutes", "0.2", "--clients", "8", "--json"];
         let ended = run(&[&args[..], &["--faults", "kill,partition", "--seed", SEED_OF_FIVE]].concat());
         let json = ended.json();
         nothing_is_wrong(&ended);
         within_bounds(&json);
-        let met = json["says_nothing"].is_null() && count(&json, "kills", "majority") > 0;
-        if !met && attempt < TRIES {
+        if !json["says_nothing"].is_null() && attempt < TRIES {
             forget(&json);
             continue;
         }
         passes(&ended, 5);
-        assert!(count(&json, "kills", "majority") > 0 && count(&json, "partitions", "ring") > 0, "{json}");
+        assert!(count(&json, "kills", "one") > 0 && count(&json, "partitions", "ring") > 0, "{json}");
         assert!(json["history"].is_null() && !Path::new(&dir_of(&ended.stderr)).exists(), "{ended:?}");
         return;
     }
 }
 
-/// A test of the plan holds it to that: all are a ring, and then three of five are killed.
-const SEED_OF_FIVE: &str = "189";
+/// A test of the plan holds it to that: all are a ring at first, and one is killed.
+const SEED_OF_FIVE: &str = "66522";
 
 #[track_caller]
 fn nothing_is_wrong(ended: &Ended) {
