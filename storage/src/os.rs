@@ -14,6 +14,7 @@ use bytes::Bytes;
 use tempfile::NamedTempFile;
 
 use crate::fs::{File, Fs, LockError};
+use crate::recover::LOCK;
 
 /// How long [`Fs::lock`] waits for the holder to let go.
 const LOCK_WAIT: Duration = Duration::from_millis(250);
@@ -168,6 +169,11 @@ impl Fs for OsFs {
         getrandom::fill(&mut bytes).map_err(io::Error::other)?;
         Ok(bytes)
     }
+}
+
+/// The process that took the lock of `dir` last, as far as the lock file tells. It may be gone: for people and tests.
+pub fn lock_holder(dir: &Path) -> Option<u32> {
+    holder(&mut fs::File::open(dir.join(LOCK)).ok()?)
 }
 
 /// The process id in the lock file; informational, so anything odd is simply not known.

@@ -15,37 +15,104 @@ use super::cluster::{Ended, raftmap, run};
 /// A machine that has no time for the nodes proves nothing, as the command then says itself: it is asked again so often.
 const TRIES: usize = 3;
 
+/// A test of the plan holds it to that: the leader is stopped, and later killed, with nothing before that deposes it.
+const SEED_OF_LEADERS: &str = "9623";
+
 #[test]
 fn a_short_run_with_every_fault_is_well() {
     let dir = tempfile::tempdir().unwrap();
     for attempt in 1..=TRIES {
         let history = dir.path().join(format!("history-{attempt}.jsonl"));
         let name = history.display().to_string();
-        let args =
-            ["torture", "--minutes", "0.2", "--clients", "6", "--seed", "1", "--history", &name, "--json"];
-        let ended = run(&args);
+        let args = ["torture", "--minutes", "0.2", "--clients", "6", "--seed", SEED_OF_LEADERS];
+        let ended = run(&[&args[..], &["--history", &name, "--json"]].concat());
         let json = ended.json();
-        for name in ["lost", "doubled", "stale", "changed_later", "unresolved"] {
-            assert_eq!(json[name], 0, "{name}: {ended:?}");
-        }
-        assert_eq!((&json["problems"], &json["findings"]), (&json!([]), &json!({})), "{ended:?}");
+        nothing_is_wrong(&ended);
+        within_bounds(&json);
         ledger_is_whole(&history, &json);
+        assert_eq!(json["history"], name, "{json}");
         assert_eq!(run(&["check", &name, "--json"]).code(0).json()["passed"], true);
-        if !json["says_nothing"].is_null() && attempt < TRIES {
-            fs::remove_dir_all(json["dir"].as_str().unwrap()).unwrap();
+        let met = json["says_nothing"].is_null()
+            && count(&json, "pauses", "leader") * count(&json, "kills", "leader") > 0;
+        if !met && attempt < TRIES {
+            forget(&json);
             continue;
         }
-        assert_eq!((&json["passed"], ended.code), (&Value::Bool(true), Some(0)), "{ended:?}");
-        assert_eq!((&json["complete"], &json["directories_verified"]), (&Value::Bool(true), &3.into()));
-        for name in ["kills", "pauses", "partitions", "disk_full"] {
-            assert!(
-                json[name].as_object().is_some_and(|fired| fired.values().any(|count| *count != 0)),
-                "{name}: {json}"
-            );
+        passes(&ended, 3);
+        for (kind, name) in [("pauses", "leader"), ("kills", "leader")] {
+            assert!(count(&json, kind, name) > 0, "{kind} {name}: {json}");
         }
-        assert!(json["dir"].is_null() && json["seed"] == 1, "{json}");
+        for kind in ["kills", "pauses", "partitions", "disk_full"] {
+            assert!(json[kind].as_object().unwrap().values().any(|count| *count != 0), "{kind}: {json}");
+        }
         a_doctored_ledger_is_noticed(&history);
         return;
+    }
+}
+
+#[test]
+fn a_short_run_of_five_is_well() {
+    for attempt in 1..=TRIES {
+        let args = ["torture", "--nodes", "5", "--minutes", "0.2", "--clients", "8", "--json"];
+        let ended = run(&[&args[..], &["--faults", "kill,partition", "--seed", SEED_OF_FIVE]].concat());
+        let json = ended.json();
+        nothing_is_wrong(&ended);
+        within_bounds(&json);
+        if !json["says_nothing"].is_null() && attempt < TRIES {
+            forget(&json);
+            continue;
+        }
+        passes(&ended, 5);
+        assert!(count(&json, "kills", "one") > 0 && count(&json, "partitions", "ring") > 0, "{json}");
+        assert!(json["history"].is_null() && !Path::new(&dir_of(&ended.stderr)).exists(), "{ended:?}");
+        return;
+    }
+}
+
+/// A test of the plan holds it to that: all are a ring at first, and one is killed.
+const SEED_OF_FIVE: &str = "66522";
+
+#[track_caller]
+fn nothing_is_wrong(ended: &Ended) {
+    let json = ended.json();
+    for name in ["lost", "doubled", "stale", "changed_later", "unresolved"] {
+        assert_eq!(json[name], 0, "{name}: {ended:?}");
+    }
+    assert_eq!((&json["problems"], &json["findings"]), (&json!([]), &json!({})), "{ended:?}");
+}
+
+/// It passes, and leaves nothing behind.
+#[track_caller]
+fn passes(ended: &Ended, nodes: u64) {
+    let json = ended.json();
+    assert_eq!((&json["passed"], ended.code), (&Value::Bool(true), Some(0)), "{ended:?}");
+    assert_eq!((&json["complete"], &json["directories_verified"]), (&Value::Bool(true), &nodes.into()));
+    assert!(json["dir"].is_null() && !Path::new(&dir_of(&ended.stderr)).exists(), "{ended:?}");
+}
+
+/// Where the nodes' data is, as the command says at the beginning.
+fn dir_of(words: &str) -> String {
+    let line = words.lines().find(|line| line.contains(" leads; seed ")).expect("a leader");
+    line.split_once(", in ").expect("a directory").1.to_owned()
+}
+
+/// Takes away what a run has kept.
+fn forget(json: &Value) {
+    if let Some(dir) = json["dir"].as_str() {
+        fs::remove_dir_all(dir).unwrap();
+    }
+}
+
+fn count(json: &Value, kind: &str, name: &str) -> u64 {
+    json[kind][name].as_u64().unwrap()
+}
+
+/// Everything was measured, and the bounds are no larger than what these nodes are told makes them.
+#[track_caller]
+fn within_bounds(json: &Value) {
+    for (name, bound_max) in [("log", 600 << 10), ("disk", 4 << 20), ("memory", 128 << 20)] {
+        let of = |what: &str| json[format!("{name}_bytes_{what}")].as_u64().unwrap();
+        assert!(of("max") > 0 && of("max") <= of("bound") && of("bound") <= bound_max, "{name}: {json}");
     }
 }
 
@@ -94,10 +161,11 @@ fn ledger_is_whole(path: &Path, json: &Value) {
             assert!(line["operation"] == "get" || begun.contains(&operation(line)), "sent before: {line}");
         }
     }
-    assert!(json["ledger_operations"].as_u64() >= json["operations"].as_u64(), "{json}");
-    // The auditor's reads come on top of the clients' operations.
-    let counted = ["acknowledged", "reads", "refused"].map(|name| json[name].as_u64().unwrap());
-    assert!(ended >= counted.iter().sum::<u64>(), "{ended} lines with an outcome, {counted:?} operations");
+    let number = |name: &str| json[name].as_u64().unwrap();
+    assert_eq!(number("ledger_operations"), number("operations") + number("audited"), "{json}");
+    // All that the auditor does has an outcome.
+    let counted = ["acknowledged", "reads", "refused", "audited"].map(number);
+    assert_eq!(ended, counted.iter().sum::<u64>(), "lines with an outcome, {counted:?} operations");
 }
 
 /// All nodes are killed at once by this seed, and what they had is taken away before they are back.
@@ -113,6 +181,7 @@ fn a_loss_is_noticed() {
         let json = ended.code(1).json();
         assert_eq!(json["passed"], false, "{json}");
         assert!(dir.join("history.jsonl").exists() && dir.join("node-1.log").exists(), "kept");
+        assert_eq!(json["history"], dir.join("history.jsonl").display().to_string(), "{json}");
         let problems = json["problems"].as_array().unwrap();
         let told = problems.iter().any(|words| words.as_str().unwrap().starts_with("lost: "));
         if told && json["lost"].as_u64() > Some(0) {
@@ -158,25 +227,51 @@ fn signal(process: &Child, signal: &str) {
 const SEED_OF_ALL: &str = "923";
 
 #[test]
-fn an_interrupt_ends_it_with_a_report() {
+fn an_interrupt_ends_it_with_a_report_and_a_second_one_at_once() {
+    let place = tempfile::tempdir().unwrap();
     for attempt in 1..=TRIES {
-        let mut torture = raftmap(&["torture", "--minutes", "10", "--faults", "stop", "--json"]);
-        let mut torture = torture.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        let mut words = BufReader::new(torture.stderr.take().unwrap()).lines();
-        words.find(|line| line.as_ref().unwrap().contains("stop ")).expect("somebody is stopped").unwrap();
-        signal(&torture, "-INT");
-        let rest: Vec<String> = words.map(Result::unwrap).collect();
-        let json = Ended::of(torture.wait_with_output().unwrap()).code(1).json();
-        assert_eq!(json["directories_verified"], 3, "{json}");
-        let dir = json["dir"].as_str().unwrap();
-        assert_eq!(nodes_of(dir), 0, "none is left behind");
-        fs::remove_dir_all(dir).unwrap();
+        let tally = place.path().join(format!("tally-{attempt}.json")).display().to_string();
+        let args = ["torture", "--minutes", "10", "--faults", "stop", "--tally", &tally, "--json"];
+        let json = interrupted(&[&args[..], &["--seed", "40"]].concat(), &["stop "]);
+        assert_eq!(
+            (&json["directories_verified"], &json["tally"]["passed"]),
+            (&3.into(), &0.into()),
+            "{json}"
+        );
+        let cut_off = interrupted(&args, &[" leads; ", "once more ends it"]);
+        assert_eq!((&cut_off["seed"], &cut_off["tally"]["runs"]), (&41.into(), &2.into()), "{cut_off}");
+        assert!(cut_off["problems"].to_string().contains("a second SIGINT"), "{cut_off}");
+        let sums: Value = serde_json::from_slice(&fs::read(&tally).unwrap()).unwrap();
+        assert_eq!(
+            (&sums, &sums["operations"]),
+            (&cut_off["tally"], &json["operations"]),
+            "the second did none"
+        );
         let told = json["problems"][0].as_str().unwrap_or_default();
         if told.contains("stopped by SIGINT") && json["cycles"] == 1 {
             return;
         }
-        assert!(!json["says_nothing"].is_null() && attempt < TRIES, "{json}\n{rest:?}");
+        assert!(!json["says_nothing"].is_null() && attempt < TRIES, "{json}");
     }
+}
+
+/// What a run says that is sent an interrupt at each of these words of its. Its data is kept, and none of its nodes runs.
+fn interrupted(args: &[&str], at: &[&str]) -> Value {
+    let mut torture = raftmap(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(torture.stderr.take().unwrap()).lines();
+    for words in at {
+        lines.find(|line| line.as_ref().unwrap().contains(words)).expect(words).unwrap();
+        signal(&torture, "-INT");
+    }
+    // Whoever reads nothing more would stop the other from writing.
+    lines.for_each(|line| drop(line.unwrap()));
+    let json = Ended::of(torture.wait_with_output().unwrap()).code(1).json();
+    let dir = json["dir"].as_str().unwrap();
+    assert!(Path::new(dir).join("node-1").exists(), "kept: {json}");
+    assert_eq!(json["history"], format!("{dir}/history.jsonl"), "{json}");
+    assert_eq!(nodes_of(dir), 0, "none is left behind");
+    forget(&json);
+    json
 }
 
 #[test]
@@ -193,6 +288,7 @@ fn what_cannot_be_asked_for_is_said() {
         (&["--faults", "kill,kill"], "name each once"),
         (&["--history", &ledger], "exists: name a new file"),
         (&["--dir", &used], "is not empty"),
+        (&["--tally", &ledger], "is no tally"),
     ] {
         let ended = run(&[&["torture"], args].concat()).code(2);
         assert!(ended.stderr.contains(words), "{args:?}: {ended:?}");

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
+use raftmap::storage::os::lock_holder;
 use raftmap::{ConnectOptions, NodeStatus};
 use tokio::process::{Child, Command};
 
@@ -157,6 +158,11 @@ impl Nodes {
             .kill_on_drop(true);
         member.child = Some(command.spawn()?);
         Ok(())
+    }
+
+    /// Whether a node that runs has its directory, by the lock that it took.
+    pub(crate) fn has_opened(&self, id: u64) -> bool {
+        self.process(id).is_some_and(|process| lock_holder(&self.directory(id)) == Some(process))
     }
 
     /// Whether a node has opened its log since its latest start, by its own words.

@@ -24,7 +24,7 @@ const DEADLINE: Duration = Duration::from_secs(3);
 const AFTER_REFUSAL: Duration = Duration::from_millis(10);
 
 /// What clients share.
-pub(super) struct Board {
+pub(super) struct Shared {
     /// The run's clock begins here.
     started: Instant,
     /// Clients begin nothing after this.
@@ -39,8 +39,8 @@ pub(super) struct Board {
     pub(super) reads: AtomicU64,
 }
 
-impl Board {
-    /// An empty board; its clock begins now.
+impl Shared {
+    /// Its clock begins now.
     pub(super) fn new(record: Record) -> Arc<Self> {
         Arc::new(Self {
             record,
@@ -89,7 +89,7 @@ pub(super) struct Client {
     id: u32,
     clerk: Clerk,
     random: Random,
-    board: Arc<Board>,
+    shared: Arc<Shared>,
     /// Unknown outcomes are asked about until then.
     end: Instant,
     last_number: u32,
@@ -98,15 +98,15 @@ pub(super) struct Client {
 
 impl Client {
     /// Client `id` of the run with this seed. It asks about unknown outcomes until `end`.
-    pub(super) fn new(id: u32, seed: u64, clerk: Clerk, board: Arc<Board>, end: Instant) -> Self {
+    pub(super) fn new(id: u32, seed: u64, clerk: Clerk, shared: Arc<Shared>, end: Instant) -> Self {
         let random = Random::branch(seed, id.into());
         let clerk = clerk.with_deadline(DEADLINE);
-        Self { id, clerk, random, board, end, last_number: 0, history: History::default() }
+        Self { id, clerk, random, shared, end, last_number: 0, history: History::default() }
     }
 
-    /// Works until the board says stop; returns what it did and saw.
+    /// Works until it is told to stop; returns what it did and saw.
     pub(super) async fn run(mut self) -> History {
-        while !self.board.stopped() && self.history.len() < OPERATIONS_MAX {
+        while !self.shared.stopped() && self.history.len() < OPERATIONS_MAX {
             match self.random.below(100) {
                 0..50 => self.append().await,
                 50..65 => self.put().await,
@@ -121,7 +121,7 @@ impl Client {
 
     async fn append(&mut self) {
         let (log, token) = (self.random.below(LOGS.into()) as u16, self.token());
-        let key = self.board.append_to(log, token.len() as u64).to_string();
+        let key = self.shared.append_to(log, token.len() as u64).to_string();
         let command = Command::Append { key: key.clone().into(), value: token.clone().into() };
         self.write(key, Call::Append(Content::of(token.as_bytes())), &token, command).await;
     }
@@ -134,7 +134,7 @@ impl Client {
 
     async fn read_log(&mut self) {
         let log = self.random.below(LOGS.into()) as u16;
-        self.read(self.board.current(log)).await;
+        self.read(self.shared.current(log)).await;
     }
 
     async fn read_register(&mut self) {
@@ -147,11 +147,11 @@ impl Client {
         let key = key.to_string();
         let begun = self.operation(&key, Call::Get);
         let result = self.clerk.get_with_index(&key).await;
-        let returned_ns = self.board.now();
+        let returned_ns = self.shared.now();
         let Ok((index, seen)) = result else { return tokio::time::sleep(AFTER_REFUSAL).await };
         let outcome = Outcome::Done { returned_ns, index, reply: answers::found(seen.as_ref()) };
         self.ended(Operation { outcome, ..begun }, &key, seen.as_ref().map(|seen| &seen.value[..]));
-        self.board.reads.fetch_add(1, Ordering::Relaxed);
+        self.shared.reads.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Its next operation's.
@@ -166,7 +166,7 @@ impl Client {
 
     fn operation(&mut self, key: &str, call: Call) -> Operation {
         let (client, number, key) = (self.id, self.last_number, self.history.key(key.as_bytes()));
-        Operation { client, number, key, call, invoked_ns: self.board.now(), outcome: Outcome::Unknown }
+        Operation { client, number, key, call, invoked_ns: self.shared.now(), outcome: Outcome::Unknown }
     }
 
     /// Writes, finds out what came of it, and writes that down.
@@ -180,16 +180,16 @@ impl Client {
             Err(Error::Unknown(pending)) => answers::resolve(pending, more).await,
             known => known,
         };
-        let outcome = answers::outcome(&known, self.board.now());
+        let outcome = answers::outcome(&known, self.shared.now());
         self.ended(Operation { outcome, ..begun }, &key, Some(token.as_bytes()));
         match outcome {
-            Outcome::Done { .. } => drop(self.board.acked.fetch_add(1, Ordering::Relaxed)),
+            Outcome::Done { .. } => drop(self.shared.acked.fetch_add(1, Ordering::Relaxed)),
             Outcome::Unknown | Outcome::Refused { .. } => tokio::time::sleep(AFTER_REFUSAL).await,
         }
     }
 
     fn ended(&mut self, operation: Operation, key: &str, value: Option<&[u8]>) {
-        self.board.record.note(&operation, key, value);
+        self.shared.record.note(&operation, key, value);
         self.history.push(operation);
     }
 }
@@ -200,19 +200,19 @@ mod tests {
 
     #[test]
     fn a_log_goes_on_in_its_next_part() {
-        let board = Board::new(Record::default());
-        assert_eq!(board.append_to(1, PART_BYTES - 1), Key::Log { log: 1, part: 0 });
-        assert_eq!(board.append_to(1, 10), Key::Log { log: 1, part: 0 });
-        assert_eq!(board.append_to(1, 10), Key::Log { log: 1, part: 1 });
-        assert_eq!(board.current(1), Key::Log { log: 1, part: 1 });
-        assert_eq!(board.current(0), Key::Log { log: 0, part: 0 });
+        let shared = Shared::new(Record::default());
+        assert_eq!(shared.append_to(1, PART_BYTES - 1), Key::Log { log: 1, part: 0 });
+        assert_eq!(shared.append_to(1, 10), Key::Log { log: 1, part: 0 });
+        assert_eq!(shared.append_to(1, 10), Key::Log { log: 1, part: 1 });
+        assert_eq!(shared.current(1), Key::Log { log: 1, part: 1 });
+        assert_eq!(shared.current(0), Key::Log { log: 0, part: 0 });
     }
 
     #[test]
     fn clients_stop_when_they_are_told() {
-        let board = Board::new(Record::default());
-        assert!(!board.stopped());
-        board.stop();
-        assert!(board.stopped());
+        let shared = Shared::new(Record::default());
+        assert!(!shared.stopped());
+        shared.stop();
+        assert!(shared.stopped());
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use raftmap::NodeStatus;
 use tokio::time::{Instant, sleep, sleep_until};
 
-use super::clients::Board;
+use super::clients::Shared;
 use super::plan::{Plan, Victim};
 use super::report::Kill;
 use super::view::View;
@@ -23,7 +23,7 @@ pub(super) struct Killer<'a> {
     pub(super) nodes: &'a mut Nodes,
     pub(super) plan: Plan,
     pub(super) view: &'a View,
-    pub(super) board: &'a Board,
+    pub(super) shared: &'a Shared,
     /// Every kill so far.
     pub(super) kills: &'a mut Vec<Kill>,
     /// Nodes that came back.
@@ -78,9 +78,9 @@ impl Killer<'_> {
 
     async fn strike(&mut self, victim: Victim) -> Result<(), String> {
         let Victim { node, leads, down } = victim;
-        let before = self.board.now();
+        let before = self.shared.now();
         self.nodes.kill(node).await.map_err(|error| format!("cannot kill node {node}: {error}"))?;
-        let after = self.board.now();
+        let after = self.shared.now();
         self.kills.push(Kill { node, led: leads, before, after });
         let killed = Instant::now();
         self.view.tell(&format!("killed node {node}{}", if leads { " (leader)" } else { "" }));

@@ -12,7 +12,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 
 use super::Args;
-use super::clients::{Board, Client};
+use super::clients::{Client, Shared};
 use super::killer::Killer;
 use super::plan::Plan;
 use super::record::Record;
@@ -42,7 +42,7 @@ pub(super) struct Play {
     clients: u16,
     nodes: Option<Nodes>,
     view: View,
-    board: Arc<Board>,
+    shared: Arc<Shared>,
     report: Report,
 }
 
@@ -57,7 +57,7 @@ impl Play {
             clients: args.clients,
             nodes: None,
             view: View::new(args.seconds),
-            board: Board::new(record),
+            shared: Shared::new(record),
             report,
         }
     }
@@ -92,7 +92,7 @@ impl Play {
         }
         self.read_all(&mut history).await?;
         self.view.now("checking");
-        let written = self.board.record.finish();
+        let written = self.shared.record.finish();
         written.map_err(|error| format!("the history cannot be written: {error}"))?;
         let verdict = tokio::task::spawn_blocking(move || check::check(&history)).await;
         self.report.verdict = Some(verdict.map_err(|error| format!("the check ended early: {error}"))?);
@@ -134,7 +134,7 @@ impl Play {
         for id in 0..self.clients {
             let clerk = Clerk::connect(&addresses, &ConnectOptions::default())
                 .map_err(|error| format!("client {id}: {error}"))?;
-            let client = Client::new(id.into(), self.report.seed, clerk, self.board.clone(), end);
+            let client = Client::new(id.into(), self.report.seed, clerk, self.shared.clone(), end);
             clients.push(tokio::spawn(client.run()));
         }
         self.view.tell(&format!("{} clients append, put and get", self.clients));
@@ -143,24 +143,24 @@ impl Play {
 
     /// The load's time, spent with kills; it ends early where a node went down by itself.
     async fn kill_and_restart(&mut self) -> Result<(), String> {
-        let Self { nodes: Some(nodes), view, board, report, .. } = self else { return Ok(()) };
+        let Self { nodes: Some(nodes), view, shared, report, .. } = self else { return Ok(()) };
         let begun = Instant::now();
         let end = begun + self.load;
         let plan = Plan::new(report.seed, nodes.ids(), self.kill_every);
         let stopping = async {
             tokio::time::sleep_until(end).await;
             // On time, whatever the killer still waits for.
-            board.stop();
+            shared.stop();
             std::future::pending::<()>().await
         };
         let (kills, restarts) = (&mut report.kills, &mut report.restarts);
-        let mut killer = Killer { nodes, plan, view, board, kills, restarts, fallen: None, term: 0 };
+        let mut killer = Killer { nodes, plan, view, shared, kills, restarts, fallen: None, term: 0 };
         let killed = tokio::select! {
             killed = killer.run(self.kill_every, end) => killed,
-            () = view.follow(board.clone()) => Ok(()),
+            () = view.follow(shared.clone()) => Ok(()),
             () = stopping => Ok(()),
         };
-        board.stop();
+        shared.stop();
         report.ran = begun.elapsed().min(self.load);
         killed
     }
@@ -186,14 +186,14 @@ impl Play {
         for (number, key) in (1..).zip(keys) {
             let name = String::from_utf8_lossy(history.name(key)).into_owned();
             let left = end.saturating_duration_since(Instant::now());
-            let invoked_ns = self.board.now();
+            let invoked_ns = self.shared.now();
             let read = clerk.with_deadline(left).get_with_index(&name).await;
             let (index, seen) = read.map_err(|error| format!("cannot read {name} after the run: {error}"))?;
             let outcome =
-                Outcome::Done { returned_ns: self.board.now(), index, reply: answers::found(seen.as_ref()) };
+                Outcome::Done { returned_ns: self.shared.now(), index, reply: answers::found(seen.as_ref()) };
             let operation = Operation { client, number, key, call: Call::Get, invoked_ns, outcome };
             let value = seen.map(|seen| seen.value.to_vec());
-            self.board.record.note(&operation, &name, value.as_deref());
+            self.shared.record.note(&operation, &name, value.as_deref());
             let place = history.push(operation);
             history.set_last(place, value.unwrap_or_default());
         }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::clients::Board;
+use super::clients::Shared;
 use crate::cli::output;
 
 /// The line changes this often.
@@ -42,11 +42,11 @@ impl View {
     }
 
     /// Keeps the line up to date for as long as it is polled.
-    pub(super) async fn follow(&self, board: Arc<Board>) {
+    pub(super) async fn follow(&self, shared: Arc<Shared>) {
         let (begun, mut before, mut last) = (Instant::now(), 0, Instant::now());
         loop {
             tokio::time::sleep(REFRESH).await;
-            let (acked, reads) = (board.acked.load(Ordering::Relaxed), board.reads.load(Ordering::Relaxed));
+            let (acked, reads) = (shared.acked.load(Ordering::Relaxed), shared.reads.load(Ordering::Relaxed));
             let rate = (acked + reads - before) as f64 / last.elapsed().as_secs_f64().max(0.001);
             (before, last) = (acked + reads, Instant::now());
             self.bar.set_position(begun.elapsed().as_millis() as u64);

@@ -5,17 +5,19 @@
 //! keys stay for two more cycles, are read again, and are then removed: time goes on, memory and map do not.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use raftmap::check::{self, Call, History, Operation, Outcome, Verdict};
-use raftmap::{Clerk, Command};
+use raftmap::{Clerk, Command, NodeStatus};
 use tokio::time::{Instant, sleep};
 
-use super::clients::Board;
+use super::clients::Shared;
 use super::ledger::{Ledger, Unwritable};
-use super::report::Tally;
-use super::settings::{DISK_MAX, MEMORY_MAX};
+use super::settings::{LOG_MAX, MEMORY_MAX, PAIR_BYTES, disk_max};
+use super::tally::Tally;
 use crate::cli::cluster::answers;
 use crate::cli::cluster::nodes::{Nodes, leader_of};
 use crate::cli::lines;
@@ -34,15 +36,23 @@ pub(crate) struct Auditor {
     id: u32,
     number: u32,
     clerk: Clerk,
-    board: Arc<Board>,
+    shared: Arc<Shared>,
     ledger: Ledger,
     older: VecDeque<BTreeMap<String, Outcome>>,
+    /// Most bytes that the keys and values of all cycles that are kept have had.
+    map_bytes: u64,
 }
 
 impl Auditor {
     /// With the number that follows on the clients'.
-    pub(crate) fn new(id: u32, clerk: Clerk, board: Arc<Board>, ledger: Ledger) -> Self {
-        Self { id, number: 0, clerk: clerk.with_deadline(READ_MAX), board, ledger, older: VecDeque::new() }
+    pub(crate) fn new(id: u32, clerk: Clerk, shared: Arc<Shared>, ledger: Ledger) -> Self {
+        let (clerk, older) = (clerk.with_deadline(READ_MAX), VecDeque::new());
+        Self { id, number: 0, clerk, shared, ledger, older, map_bytes: 0 }
+    }
+
+    /// Most bytes that the map may have held between cycles.
+    pub(crate) fn map_bytes(&self) -> u64 {
+        self.map_bytes
     }
 
     /// Reads every key of the cycle, checks its history, and looks at older keys.
@@ -62,6 +72,7 @@ impl Auditor {
         }
         self.look_back(tally).await?;
         self.older.push_back(seen);
+        self.map_bytes = self.map_bytes.max(self.older.iter().flatten().map(pair_bytes).sum());
         let checked = tokio::task::spawn_blocking(move || check::check(&history)).await;
         checked.map_err(|error| format!("the check itself ended early: {error}"))
     }
@@ -96,29 +107,31 @@ impl Auditor {
 
     async fn read(&mut self, name: &str) -> Result<(Operation, Vec<u8>), String> {
         let mut operation = self.operation(Call::Get);
-        let found = self.clerk.get_with_index(name).await;
-        let (index, found) =
-            found.map_err(|error| format!("cannot read {name} although all is healed: {error}"))?;
-        operation.outcome =
-            Outcome::Done { returned_ns: self.board.now(), index, reply: answers::found(found.as_ref()) };
-        let value = found.map(|found| found.value);
+        let read = self.clerk.get_with_index(name).await;
+        if let Ok((index, found)) = &read {
+            let (returned_ns, reply) = (self.shared.now(), answers::found(found.as_ref()));
+            operation.outcome = Outcome::Done { returned_ns, index: *index, reply };
+        }
+        let value = read.as_ref().ok().and_then(|(_, found)| Some(found.as_ref()?.value.to_vec()));
         let written = self.ledger.written(lines::line(&operation, name.as_bytes(), value.as_deref())).await;
         written.map_err(ledger)?;
-        Ok((operation, value.map(|value| value.to_vec()).unwrap_or_default()))
+        read.map_err(|error| format!("cannot read {name} although all is healed: {error}"))?;
+        Ok((operation, value.unwrap_or_default()))
     }
 
     async fn remove(&mut self, name: &str) -> Result<(), String> {
         let mut operation = self.operation(Call::Delete);
         self.ledger.synced(lines::line(&operation, name.as_bytes(), None)).await.map_err(ledger)?;
         let written = self.clerk.write(Command::Delete { key: name.to_owned().into() }).await;
-        operation.outcome = answers::outcome(&written, self.board.now());
+        operation.outcome = answers::outcome(&written, self.shared.now());
         self.ledger.written(lines::line(&operation, name.as_bytes(), None)).await.map_err(ledger)?;
         written.map(drop).map_err(|error| format!("cannot remove {name} although all is healed: {error}"))
     }
 
     fn operation(&mut self, call: Call) -> Operation {
         self.number += 1;
-        let invoked_ns = self.board.now();
+        self.shared.audited.fetch_add(1, Ordering::Relaxed);
+        let invoked_ns = self.shared.now();
         let key = check::KeyId(0);
         Operation { client: self.id, number: self.number, key, call, invoked_ns, outcome: Outcome::Unknown }
     }
@@ -129,6 +142,15 @@ fn answer(outcome: Outcome) -> Option<check::Reply> {
         Outcome::Done { reply, .. } => Some(reply),
         Outcome::Unknown | Outcome::Refused { .. } => None,
     }
+}
+
+/// Of a key and its value in the map.
+fn pair_bytes((key, outcome): (&String, &Outcome)) -> u64 {
+    let value = match answer(*outcome) {
+        Some(check::Reply::Found { value, .. }) => value.length(),
+        _ => 0,
+    };
+    key.len() as u64 + u64::from(value) + PAIR_BYTES
 }
 
 pub(crate) fn ledger(_: Unwritable) -> String {
@@ -181,20 +203,45 @@ fn words(digests: &BTreeMap<u64, (u64, [u8; 32])>) -> String {
     digests.iter().map(node).collect::<Vec<_>>().join(", ")
 }
 
-/// Holds each node's directory and memory against their bounds.
-pub(crate) async fn within_bounds(nodes: &Nodes, tally: &mut Tally) {
-    for (id, status) in nodes.statuses().await {
-        tally.disk_bytes_max = tally.disk_bytes_max.max(status.disk_bytes);
-        if status.disk_bytes > DISK_MAX {
-            let bytes = status.disk_bytes;
-            tally.problem(format!("node {id} takes {bytes} bytes of disk, {DISK_MAX} are the bound"));
+/// Holds what each node takes against its bounds.
+///
+/// # Errors
+/// Not all of them tell.
+pub(crate) async fn within_bounds(nodes: &Nodes, map_bytes: u64, tally: &mut Tally) -> Result<(), String> {
+    let disk_bound = disk_max(map_bytes);
+    for (id, status) in all_statuses(nodes).await? {
+        let log = status.raft_state_bytes;
+        if !tally.log.holds(log, LOG_MAX) {
+            tally.problem(format!("node {id} keeps {log} bytes of log, {LOG_MAX} are the bound"));
         }
-        let Some(bytes) = nodes.process(id).and_then(memory) else { continue };
-        tally.memory_bytes_max = tally.memory_bytes_max.max(bytes);
-        if bytes > MEMORY_MAX {
-            tally.problem(format!("node {id} took {bytes} bytes of memory, {MEMORY_MAX} are the bound"));
+        let disk = directory_bytes(&nodes.directory(id)).max(status.disk_bytes);
+        if !tally.disk.holds(disk, disk_bound) {
+            tally.problem(format!("node {id} takes {disk} bytes of disk, {disk_bound} are the bound"));
+        }
+        let Some(memory) = nodes.process(id).and_then(memory) else { continue };
+        if !tally.memory.holds(memory, MEMORY_MAX) {
+            tally.problem(format!("node {id} took {memory} bytes of memory, {MEMORY_MAX} are the bound"));
         }
     }
+    Ok(())
+}
+
+async fn all_statuses(nodes: &Nodes) -> Result<BTreeMap<u64, NodeStatus>, String> {
+    let begun = Instant::now();
+    while begun.elapsed() < EQUAL_MAX {
+        let statuses = nodes.statuses().await;
+        if statuses.len() == nodes.ids().len() {
+            return Ok(statuses);
+        }
+        sleep(POLL).await;
+    }
+    Err(format!("the nodes did not all tell their status within {EQUAL_MAX:?}"))
+}
+
+/// Of all files in a directory; one that goes meanwhile takes nothing.
+fn directory_bytes(dir: &Path) -> u64 {
+    let files = std::fs::read_dir(dir).into_iter().flatten();
+    files.filter_map(|file| Some(file.ok()?.metadata().ok()?.len())).sum()
 }
 
 /// Most memory that a process has held, where the system tells.
@@ -202,4 +249,33 @@ fn memory(process: u32) -> Option<u64> {
     let status = std::fs::read_to_string(format!("/proc/{process}/status")).ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
     Some(line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()? * 1_024)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_files_of_a_directory_count() {
+        let dir = tempfile::tempdir().expect("temporary directory");
+        for (name, bytes) in [("a", 1_000), ("b", 24)] {
+            std::fs::write(dir.path().join(name), vec![0; bytes]).expect("written");
+        }
+        assert_eq!(directory_bytes(dir.path()), 1_024);
+        assert_eq!(directory_bytes(&dir.path().join("gone")), 0);
+    }
+
+    #[test]
+    fn a_pair_is_its_key_its_value_and_some() {
+        let value = check::Content::of(b"four");
+        let found =
+            Outcome::Done { returned_ns: 2, index: 1, reply: check::Reply::Found { version: 1, value } };
+        assert_eq!(pair_bytes((&"key".to_owned(), &found)), 3 + 4 + PAIR_BYTES);
+        assert_eq!(pair_bytes((&"key".to_owned(), &Outcome::Unknown)), 3 + PAIR_BYTES);
+    }
+
+    #[test]
+    fn a_process_has_held_some_memory() {
+        assert!(memory(std::process::id()).is_some_and(|bytes| bytes > 1 << 20));
+    }
 }

@@ -30,8 +30,8 @@ const DEADLINE: Duration = Duration::from_secs(3);
 /// After a refusal a client waits this long.
 const AFTER_REFUSAL: Duration = Duration::from_millis(50);
 
-/// What clients share.
-pub(crate) struct Board {
+/// What clients and faults share.
+pub(crate) struct Shared {
     started: Instant,
     /// Clients begin nothing after this, until they are asked again.
     stop: AtomicBool,
@@ -45,10 +45,12 @@ pub(crate) struct Board {
     pub(crate) sent_ns: AtomicU64,
     /// Calls that found no end although everything was healed.
     pub(crate) unresolved: AtomicU64,
+    /// What the auditor read and removed so far.
+    pub(crate) audited: AtomicU64,
 }
 
-impl Board {
-    /// An empty board; its clock begins now.
+impl Shared {
+    /// Its clock begins now.
     pub(crate) fn new() -> Arc<Self> {
         Arc::new(Self {
             started: Instant::now(),
@@ -58,6 +60,7 @@ impl Board {
             acknowledged: AtomicU64::new(0),
             sent_ns: AtomicU64::new(0),
             unresolved: AtomicU64::new(0),
+            audited: AtomicU64::new(0),
         })
     }
 
@@ -98,14 +101,14 @@ pub(crate) struct Client {
     id: u32,
     clerk: Clerk,
     random: Random,
-    board: Arc<Board>,
+    shared: Arc<Shared>,
     ledger: Ledger,
     /// Operations so far, in all cycles.
     number: u32,
 }
 
 /// What a client did in a cycle.
-pub(crate) struct Share {
+pub(crate) struct Work {
     /// To go on with.
     pub(crate) client: Client,
     /// Everything it did.
@@ -116,24 +119,24 @@ pub(crate) struct Share {
 
 impl Client {
     /// Client `id` of the run with this seed.
-    pub(crate) fn new(id: u32, seed: u64, clerk: Clerk, board: Arc<Board>, ledger: Ledger) -> Self {
+    pub(crate) fn new(id: u32, seed: u64, clerk: Clerk, shared: Arc<Shared>, ledger: Ledger) -> Self {
         let clerk = clerk.with_deadline(DEADLINE);
-        Self { id, clerk, random: Random::branch(seed, id.into()), board, ledger, number: 0 }
+        Self { id, clerk, random: Random::branch(seed, id.into()), shared, ledger, number: 0 }
     }
 
-    /// Works on the keys of a cycle until the board says stop, and asks about unknown outcomes until `patience` after
+    /// Works on the keys of a cycle until it is told to stop, and asks about unknown outcomes until `patience` after
     /// that.
-    pub(crate) async fn work(mut self, cycle: u64, patience: Duration) -> Share {
+    pub(crate) async fn work(mut self, cycle: u64, patience: Duration) -> Work {
         let mut history = History::default();
         let mut written = Ok(());
-        while !self.board.stopped() && history.len() < OPERATIONS_MAX && written.is_ok() {
+        while !self.shared.stopped() && history.len() < OPERATIONS_MAX && written.is_ok() {
             let (key, command, call) = self.choose(cycle);
             written = match command {
                 Some(command) => self.write(&mut history, key, command, call, patience).await,
                 None => self.read(&mut history, key).await,
             };
         }
-        Share { client: self, history, written }
+        Work { client: self, history, written }
     }
 
     /// Gives its session back, as far as somebody takes it.
@@ -148,13 +151,13 @@ impl Client {
         match self.random.below(100) {
             0..40 => {
                 let (log, bytes) = (self.random.below(LOGS), token.len() as u64);
-                let key = log_key(cycle, log, self.board.sent(log, bytes));
+                let key = log_key(cycle, log, self.shared.sent(log, bytes));
                 let call = Call::Append(Content::of(token.as_bytes()));
                 (key.clone(), Some(Command::Append { key: key.into(), value: token.into() }), call)
             }
             40..55 => {
                 let log = self.random.below(LOGS);
-                (log_key(cycle, log, self.board.sent(log, 0)), None, Call::Get)
+                (log_key(cycle, log, self.shared.sent(log, 0)), None, Call::Get)
             }
             55..85 => {
                 let key = register_key(cycle, self.random.below(REGISTERS));
@@ -168,7 +171,7 @@ impl Client {
     }
 
     fn at_register(&mut self, key: String, token: String) -> (String, Option<Command>, Call) {
-        let large = self.board.large.load(Ordering::Relaxed);
+        let large = self.shared.large.load(Ordering::Relaxed);
         let (bytes, puts) = if large { (PUT_BYTES.1, 8) } else { (PUT_BYTES.0, 5) };
         let value = format!("{token:.<bytes$}");
         match self.random.below(10) {
@@ -207,8 +210,8 @@ impl Client {
         operation.outcome = self.outcome(result, patience).await;
         history.push(operation);
         if operation.reply().is_some() {
-            self.board.acknowledged.fetch_add(1, Ordering::Relaxed);
-            self.board.sent_ns.fetch_max(operation.invoked_ns, Ordering::Relaxed);
+            self.shared.acknowledged.fetch_add(1, Ordering::Relaxed);
+            self.shared.sent_ns.fetch_max(operation.invoked_ns, Ordering::Relaxed);
         }
         self.ledger.written(lines::line(&operation, key.as_bytes(), value.as_deref())).await?;
         self.rest(&operation).await;
@@ -223,15 +226,15 @@ impl Client {
             return self.ledger.written(lines::line(&operation, key.as_bytes(), None)).await;
         };
         operation.outcome =
-            Outcome::Done { returned_ns: self.board.now(), index, reply: answers::found(found.as_ref()) };
+            Outcome::Done { returned_ns: self.shared.now(), index, reply: answers::found(found.as_ref()) };
         history.push(operation);
-        self.board.acknowledged.fetch_add(1, Ordering::Relaxed);
+        self.shared.acknowledged.fetch_add(1, Ordering::Relaxed);
         let value = found.map(|found| found.value);
         self.ledger.written(lines::line(&operation, key.as_bytes(), value.as_deref())).await
     }
 
     fn operation(&self, history: &mut History, key: &str, call: Call) -> Operation {
-        let (key, invoked_ns) = (history.key(key.as_bytes()), self.board.now());
+        let (key, invoked_ns) = (history.key(key.as_bytes()), self.shared.now());
         Operation { client: self.id, number: self.number, key, call, invoked_ns, outcome: Outcome::Unknown }
     }
 
@@ -241,11 +244,11 @@ impl Client {
         }
     }
 
-    /// How a write ended, after having found out: until long after the board has said stop.
+    /// How a write ended, after having found out: until long after it was told to stop.
     async fn outcome(&self, result: raftmap::Result<Written>, patience: Duration) -> Outcome {
         let mut stopped = None;
         let more = || {
-            let over = self.board.stopped() && stopped.get_or_insert_with(Instant::now).elapsed() > patience;
+            let over = self.shared.stopped() && stopped.get_or_insert_with(Instant::now).elapsed() > patience;
             (!over).then_some(DEADLINE)
         };
         let known = match result {
@@ -253,9 +256,9 @@ impl Client {
             known => known,
         };
         if matches!(known, Err(Error::Unknown(_))) {
-            self.board.unresolved.fetch_add(1, Ordering::Relaxed);
+            self.shared.unresolved.fetch_add(1, Ordering::Relaxed);
         }
-        answers::outcome(&known, self.board.now())
+        answers::outcome(&known, self.shared.now())
     }
 }
 

@@ -9,11 +9,12 @@ use std::time::Duration;
 use raftmap::net::relay::{Counts, Weather};
 use tokio::time::{Instant, sleep, sleep_until};
 
-use super::clients::Board;
+use super::clients::Shared;
 use super::network::Network;
-use super::plan::{Act, Kind, Sort};
-use super::report::Tally;
+use super::plan::Act;
 use super::settings::{BALLAST, DISK_QUOTA, NO_SPACE_EXIT};
+use super::sorts::{Kind, Sort};
+use super::tally::Tally;
 use crate::cli::cluster::nodes::{Nodes, leader_of};
 use crate::cli::output;
 
@@ -23,10 +24,13 @@ const LOOK: Duration = Duration::from_millis(20);
 /// A fault waits so long at a time for an earlier one of its kind that takes longer than planned.
 const BUSY_AGAIN: Duration = Duration::from_millis(100);
 
+/// How often it is looked whether a node that is killed in recovery has its directory.
+const OPENED_AGAIN: Duration = Duration::from_millis(1);
+
 /// Nodes that may be busy, asleep or gone are asked so many times.
 const ASKED_MAX: usize = 3;
 
-/// ... and so many times whether their disk is full, after everything else was healed.
+/// ... and so many times whether their disks are full, after everything else was healed.
 const FULL_ASKED_MAX: usize = 20;
 /// Time until a node is asked again whether its disk is full.
 const FULL_AGAIN: Duration = Duration::from_millis(500);
@@ -35,7 +39,7 @@ const FULL_AGAIN: Duration = Duration::from_millis(500);
 pub(crate) struct Faults<'a> {
     pub(crate) nodes: &'a mut Nodes,
     pub(crate) network: &'a Network,
-    pub(crate) board: &'a Board,
+    pub(crate) shared: &'a Shared,
     pub(crate) tally: &'a mut Tally,
     /// The cycle's beginning.
     begun: Instant,
@@ -46,8 +50,8 @@ pub(crate) struct Faults<'a> {
     full: BTreeSet<u64>,
     /// Nodes that were started on a full disk: they may refuse, also a little later.
     doubtful: BTreeSet<u64>,
-    /// The fault that filled them, until a node has said that its disk is full.
-    filled: Option<Sort>,
+    /// The fault that filled them, and those of them that have not noticed yet.
+    filled: Option<(Sort, BTreeSet<u64>)>,
     /// The weather, and all datagrams before it.
     weather: Option<(Sort, Counts)>,
     /// Since when somebody sleeps.
@@ -65,18 +69,18 @@ enum Step {
     Continue(Vec<u64>),
     Reconnect,
     MakeRoom(Vec<u64>),
-    /// Starts a node, kills it after the last of these, and so on.
-    Blows(Life),
+    AwaitRecovery(Recovering),
+    EndRecovery(Recovering),
     Look,
 }
 
-/// A node that is killed in its recovery.
+/// A node that is killed in its recovery, over and over.
 #[derive(Debug)]
-struct Life {
+struct Recovering {
     node: u64,
-    /// When each of its next lives ends, the last one first.
-    blows: Vec<Duration>,
-    /// A life has ended before the log was open.
+    /// How long each of its next lives goes on once it has its directory, the last one first.
+    lives: Vec<Duration>,
+    /// A life has ended in recovery.
     cut_short: bool,
 }
 
@@ -85,7 +89,7 @@ impl<'a> Faults<'a> {
     pub(crate) fn new(
         nodes: &'a mut Nodes,
         network: &'a Network,
-        board: &'a Board,
+        shared: &'a Shared,
         tally: &'a mut Tally,
     ) -> Self {
         let (steps, full) = (BTreeMap::new(), BTreeSet::new());
@@ -93,7 +97,7 @@ impl<'a> Faults<'a> {
         Self {
             nodes,
             network,
-            board,
+            shared,
             tally,
             begun,
             steps,
@@ -156,9 +160,10 @@ impl<'a> Faults<'a> {
                 return Err(ended.words);
             }
             self.tally.refused_starts += 1;
+            self.found_full(ended.node);
         }
         if let Some((killed, killed_ns)) = self.fallen
-            && self.board.sent_ns.load(Ordering::Relaxed) > killed_ns
+            && self.shared.sent_ns.load(Ordering::Relaxed) > killed_ns
         {
             self.tally.failovers.push(killed.elapsed());
             self.fallen = None;
@@ -184,14 +189,18 @@ impl<'a> Faults<'a> {
             }
             Step::MakeRoom(nodes) => {
                 // A node that is cut off or asleep does not notice: its disk stays full until it does.
-                if self.filled.is_some() && !self.says_full(&nodes, 1).await {
+                if !self.all_found_full(1).await {
                     self.plan(Instant::now() + FULL_AGAIN, Step::MakeRoom(nodes));
                     return Ok(());
                 }
                 self.active.remove(&Kind::Disk);
                 self.make_room(nodes).await
             }
-            Step::Blows(life) => self.blow(life).await,
+            Step::AwaitRecovery(recovering) => {
+                self.await_recovery(recovering);
+                Ok(())
+            }
+            Step::EndRecovery(recovering) => self.end_recovery(recovering).await,
             Step::Look => {
                 self.plan(Instant::now() + LOOK, Step::Look);
                 Ok(())
@@ -207,7 +216,7 @@ impl<'a> Faults<'a> {
         let leader = self.leader().await;
         self.look()?;
         let leads = leader.map_or("nobody leads".into(), |leader| format!("{leader} leads"));
-        output::note(&format!("{:9.2} s  {act} ({leads})", self.board.now() as f64 / 1e9));
+        output::note(&format!("{:9.2} s  {act} ({leads})", self.shared.now() as f64 / 1e9));
         self.tally.begun += 1;
         let alone = self.active.is_empty();
         self.active.insert(act.sort.kind());
@@ -216,7 +225,7 @@ impl<'a> Faults<'a> {
         // As planned, but for the time that it took to find out who leads.
         let end = (self.begun + act.at + act.lasts).max(Instant::now() + act.lasts / 2);
         match act.sort.kind() {
-            Kind::Kill if act.sort == Sort::KillInRecovery => self.begin_blows(act).await,
+            Kind::Kill if act.sort == Sort::KillInRecovery => self.begin_recoveries(act).await,
             Kind::Kill => self.begin_kill(&act, leader, alone, end).await,
             Kind::Stop => self.begin_stop(&act, leader, end).await,
             Kind::Partition => {
@@ -227,10 +236,10 @@ impl<'a> Faults<'a> {
         }
     }
 
-    async fn begin_blows(&mut self, act: Act) -> Result<(), String> {
+    async fn begin_recoveries(&mut self, act: Act) -> Result<(), String> {
         let node = act.order.first().copied().unwrap_or_default();
         self.kill(&[node]).await?;
-        self.blow(Life { node, blows: act.blows, cut_short: false }).await
+        self.next_life(Recovering { node, lives: act.lives, cut_short: false })
     }
 
     async fn begin_kill(
@@ -241,11 +250,11 @@ impl<'a> Faults<'a> {
         end: Instant,
     ) -> Result<(), String> {
         let victims = act.victims(leader);
-        if self.kill(&victims).await? > 0 {
+        if self.kill(&victims).await? == victims.len() {
             self.count(act.sort, leader);
         }
         if alone && leader.is_some_and(|leader| victims == [leader]) {
-            self.fallen = Some((Instant::now(), self.board.now()));
+            self.fallen = Some((Instant::now(), self.shared.now()));
         }
         self.plan(end, Step::Start(victims));
         Ok(())
@@ -253,11 +262,11 @@ impl<'a> Faults<'a> {
 
     async fn begin_stop(&mut self, act: &Act, leader: Option<u64>, end: Instant) -> Result<(), String> {
         let victims = act.victims(leader);
-        let mut stopped = false;
+        let mut stopped = 0;
         for id in &victims {
-            stopped |= self.signal(*id, "STOP").await?;
+            stopped += usize::from(self.signal(*id, "STOP").await?);
         }
-        if stopped {
+        if stopped == victims.len() {
             self.count(act.sort, leader);
             self.asleep = Some(Instant::now());
         }
@@ -280,8 +289,8 @@ impl<'a> Faults<'a> {
         for id in &victims {
             self.fill(*id)?;
         }
-        self.filled = act.sort.hits(leader).then_some(act.sort);
-        self.board.ask_for_large(true);
+        self.filled = act.sort.hits(leader).then(|| (act.sort, victims.iter().copied().collect()));
+        self.shared.ask_for_large(true);
         self.plan(end, Step::MakeRoom(victims));
         Ok(())
     }
@@ -316,16 +325,31 @@ impl<'a> Faults<'a> {
         None
     }
 
-    /// Whether one of these nodes says that its disk has no room.
-    async fn says_full(&self, nodes: &[u64], asked_max: usize) -> bool {
-        for _ in 0..asked_max {
-            let statuses = self.nodes.statuses().await;
-            if nodes.iter().any(|id| statuses.get(id).is_some_and(|status| status.no_space)) {
-                return true;
+    /// Whether all whose disks are full have noticed by now: they say so themselves, or would not start.
+    async fn all_found_full(&mut self, asked_max: usize) -> bool {
+        for asked in 0..asked_max {
+            if self.filled.is_none() {
+                break;
             }
-            sleep(FULL_AGAIN).await;
+            if asked > 0 {
+                sleep(FULL_AGAIN).await;
+            }
+            for (id, _) in self.nodes.statuses().await.iter().filter(|(_, status)| status.no_space) {
+                self.found_full(*id);
+            }
         }
-        false
+        self.filled.is_none()
+    }
+
+    /// This node has no room. With the last one that was to have none, the fault has taken hold.
+    fn found_full(&mut self, node: u64) {
+        let Some((sort, unnoticed)) = &mut self.filled else { return };
+        unnoticed.remove(&node);
+        if unnoticed.is_empty() {
+            let sort = *sort;
+            self.filled = None;
+            self.took_hold(sort);
+        }
     }
 
     /// It happened to whom it was meant for.
@@ -349,23 +373,38 @@ impl<'a> Faults<'a> {
         Ok(killed)
     }
 
-    /// One more life of a node that is killed in its recovery, or its last one, which it keeps. It counts once a life has
-    /// ended before the log was open.
-    async fn blow(&mut self, mut life: Life) -> Result<(), String> {
-        let node = life.node;
+    /// One more life of a node that is killed in its recovery. The last one it keeps.
+    fn next_life(&mut self, recovering: Recovering) -> Result<(), String> {
+        self.start(&[recovering.node])?;
+        match recovering.lives.is_empty() {
+            true => drop(self.active.remove(&Kind::Kill)),
+            false => self.plan(Instant::now(), Step::AwaitRecovery(recovering)),
+        }
+        Ok(())
+    }
+
+    /// Its time counts from when it has its directory, which a busy machine lets it have late. One that refuses a full
+    /// disk is gone.
+    fn await_recovery(&mut self, mut recovering: Recovering) {
+        let now = Instant::now();
+        if !self.nodes.has_opened(recovering.node) && self.nodes.runs(recovering.node) {
+            return self.plan(now + OPENED_AGAIN, Step::AwaitRecovery(recovering));
+        }
+        let after = recovering.lives.pop().unwrap_or_default();
+        self.plan(now + after, Step::EndRecovery(recovering));
+    }
+
+    /// It counts once a life has ended with its directory open and before the node listened.
+    async fn end_recovery(&mut self, mut recovering: Recovering) -> Result<(), String> {
+        let node = recovering.node;
         if self.nodes.runs(node) {
             self.kill(&[node]).await?;
-            if !self.nodes.has_recovered(node) && !life.cut_short {
-                life.cut_short = true;
+            if !self.nodes.has_recovered(node) && !recovering.cut_short {
+                recovering.cut_short = true;
                 self.took_hold(Sort::KillInRecovery);
             }
         }
-        self.start(&[node])?;
-        match life.blows.pop() {
-            Some(after) => self.plan(Instant::now() + after, Step::Blows(life)),
-            None => drop(self.active.remove(&Kind::Kill)),
-        }
-        Ok(())
+        self.next_life(recovering)
     }
 
     fn start(&mut self, nodes: &[u64]) -> Result<(), String> {
@@ -395,19 +434,17 @@ impl<'a> Faults<'a> {
         Ok(())
     }
 
-    /// Takes it out again. Whether the disk was full for the node, the node itself says before.
+    /// Takes it out again, once all have noticed, if they do.
     async fn make_room(&mut self, nodes: Vec<u64>) -> Result<(), String> {
         let full: Vec<u64> = nodes.into_iter().filter(|id| self.full.contains(id)).collect();
         if full.is_empty() {
             return Ok(());
         }
         // With everything else healed it comes to that, unless nobody writes.
-        if let Some(sort) = self.filled.take()
-            && self.says_full(&full, FULL_ASKED_MAX).await
-        {
-            self.took_hold(sort);
+        if !self.all_found_full(FULL_ASKED_MAX).await {
+            self.filled = None;
         }
-        self.board.ask_for_large(false);
+        self.shared.ask_for_large(false);
         for id in full {
             let path = self.nodes.directory(id).join(BALLAST);
             match fs::remove_file(&path) {
@@ -421,3 +458,6 @@ impl<'a> Faults<'a> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -33,11 +33,11 @@ struct Entry {
 
 /// The thread that writes.
 #[derive(Debug)]
-pub(crate) struct Scribe(JoinHandle<io::Result<()>>);
+pub(crate) struct LedgerThread(JoinHandle<io::Result<()>>);
 
 impl Ledger {
     /// A new ledger at `path`, where there must be nothing yet.
-    pub(crate) fn create(path: &Path) -> io::Result<(Self, Scribe)> {
+    pub(crate) fn create(path: &Path) -> io::Result<(Self, LedgerThread)> {
         let file = OpenOptions::new().create_new(true).append(true).open(path)?;
         // Its name, too, is to be there after a power cut.
         if let Some(dir) = path.parent().filter(|dir| !dir.as_os_str().is_empty()) {
@@ -46,7 +46,7 @@ impl Ledger {
         let (sender, receiver) = mpsc::channel(WAITING_MAX);
         let thread = std::thread::Builder::new().name("raftmap-ledger".into());
         let thread = thread.spawn(move || write(file, receiver))?;
-        Ok((Self(sender), Scribe(thread)))
+        Ok((Self(sender), LedgerThread(thread)))
     }
 
     /// Returns once the line is on the disk.
@@ -62,7 +62,7 @@ impl Ledger {
     }
 }
 
-impl Scribe {
+impl LedgerThread {
     /// Waits until everything is written and synced. Every [`Ledger`] must be gone by then.
     pub(crate) fn finish(self) -> io::Result<()> {
         self.0.join().unwrap_or_else(|_| Err(io::Error::other("the ledger's thread panicked")))
@@ -110,18 +110,18 @@ mod tests {
 
     use super::*;
     use crate::cli::random::Random;
-    use crate::cli::torture::clients::{Board, Client};
+    use crate::cli::torture::clients::{Client, Shared};
 
     #[tokio::test]
     async fn a_line_is_in_the_file_when_it_is_called_synced() {
         let dir = tempfile::tempdir().expect("temporary directory");
         let path = dir.path().join("history.jsonl");
-        let (ledger, scribe) = Ledger::create(&path).expect("a ledger");
+        let (ledger, thread) = Ledger::create(&path).expect("a ledger");
         ledger.synced("one".into()).await.expect("synced");
         assert_eq!(std::fs::read_to_string(&path).expect("readable"), "one\n");
         ledger.written("two".into()).await.expect("written");
         drop(ledger);
-        scribe.finish().expect("no error");
+        thread.finish().expect("no error");
         assert_eq!(std::fs::read_to_string(&path).expect("readable"), "one\ntwo\n");
         assert!(Ledger::create(&path).is_err(), "an older run's ledger is not written over");
     }
@@ -130,10 +130,11 @@ mod tests {
     async fn failing(device: &str) {
         let file = OpenOptions::new().append(true).open(device).expect("a device");
         let (sender, receiver) = mpsc::channel(8);
-        let (ledger, scribe) = (Ledger(sender), Scribe(std::thread::spawn(move || write(file, receiver))));
+        let (ledger, thread) =
+            (Ledger(sender), LedgerThread(std::thread::spawn(move || write(file, receiver))));
         assert_eq!(ledger.synced("one".into()).await, Err(Unwritable), "{device}");
         assert_eq!(ledger.written("two".into()).await, Err(Unwritable), "{device}");
-        assert!(scribe.finish().is_err(), "{device}");
+        assert!(thread.finish().is_err(), "{device}");
     }
 
     #[tokio::test]
@@ -156,9 +157,9 @@ mod tests {
         let clerk = Clerk::connect(&[address], &ConnectOptions::default()).expect("a clerk");
         // A client of this seed begins with a write.
         let seed = (0..).find(|seed| Random::branch(*seed, 1).below(100) == 0).expect("a seed");
-        let board = Board::new();
-        board.begin();
-        let client = Client::new(1, seed, clerk, board, Ledger(sender));
+        let shared = Shared::new();
+        shared.begin();
+        let client = Client::new(1, seed, clerk, shared, Ledger(sender));
         let working = tokio::spawn(client.work(1, Duration::ZERO));
 
         let entry = receiver.recv().await.expect("a line");

@@ -4,14 +4,17 @@
 //! | file       | job                                                        |
 //! |------------|------------------------------------------------------------|
 //! | `play`     | the run from beginning to end                              |
-//! | `plan`     | which faults hit whom, when and for how long (pure)        |
+//! | `sorts`    | the catalogue of faults (pure)                             |
+//! | `plan`     | which of them hit whom, when and for how long (pure)       |
 //! | `faults`   | doing it, and putting everything right                     |
 //! | `network`  | a relay for each way from node to node                     |
 //! | `clients`  | load, and what it saw                                      |
 //! | `ledger`   | every operation on a disk, before it is sent               |
 //! | `audit`    | what is asked of a healed cluster                          |
 //! | `settings` | how the nodes are set up, and their bounds                 |
+//! | `tally`    | everything that is counted (pure)                          |
 //! | `report`   | what it came to (pure)                                     |
+//! | `totals`   | what several runs came to: the file of `--tally`           |
 
 mod audit;
 mod clients;
@@ -22,16 +25,20 @@ mod plan;
 mod play;
 mod report;
 mod settings;
+mod sorts;
+mod tally;
+mod totals;
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use tokio::sync::watch;
 
-use self::plan::Kind;
 use self::play::Play;
 use self::report::Report;
+use self::sorts::Kind;
+use self::totals::Totals;
 use super::cluster::place::Place;
 use super::exit::{Exit, Failure, Outcome, chain};
 use super::output::{self, Style};
@@ -48,6 +55,10 @@ acknowledged write exactly once, in an order that respects real time. Needs no p
 lossy, one-way, doubling and reordering by UDP relays of its own, disks fill up by `serve --disk-quota`.
 
 Every operation is in the ledger (--history): a write before it is sent, synced. `raftmap check FILE` checks it again.
+Without --history it lies beside the nodes' directories, and goes with them where all is well and no --dir is given.
+
+Several runs add up in the file of --tally: each writes the sums anew at its end, after an interrupt too, and takes the
+seed after the highest so far.
 
 Exit codes: 0 all is well, every kind of fault took hold, and in a run of some ten minutes or more every sort of each;
 1 not, and the data is kept. SIGINT heals, checks and reports; a second one ends at once.
@@ -55,7 +66,8 @@ Exit codes: 0 all is well, every kind of fault took hold, and in a run of some t
 Examples:
   raftmap torture
   raftmap torture --nodes 5 --minutes 30 --clients 16 --history history.jsonl --json
-  raftmap torture --faults kill,partition --seed 7";
+  raftmap torture --faults kill,partition --seed 7
+  for run in 1 2 3; do raftmap torture --minutes 30 --tally tally.json; done";
 
 /// Run a cluster under every fault that needs no privileges, and check that nothing is lost, doubled or stale.
 #[derive(Debug, clap::Args)]
@@ -73,10 +85,13 @@ pub(crate) struct Args {
     /// What is done to the nodes
     #[arg(long, value_enum, value_delimiter = ',', default_values_t = [Kind::Kill, Kind::Stop, Kind::Partition, Kind::Disk])]
     faults: Vec<Kind>,
-    /// The ledger, a new file outside of the nodes' directories; otherwise beside them
+    /// The ledger, a new file outside of the nodes' directories; otherwise beside them, and kept only if they are
     #[arg(long, value_name = "FILE")]
     history: Option<PathBuf>,
-    /// Decides which faults hit whom and what clients do; drawn and printed where it is not given
+    /// Sums of several runs: this one adds to them; the file is made where there is none
+    #[arg(long, value_name = "FILE")]
+    tally: Option<PathBuf>,
+    /// Decides which faults hit whom and what clients do; drawn and printed where neither it nor a tally gives it
     #[arg(long)]
     seed: Option<u64>,
     /// Where the nodes' data and logs go, an empty directory, kept; otherwise a temporary one, kept if something is wrong
@@ -126,25 +141,41 @@ impl Args {
         }
         Ok(path.clone())
     }
+
+    /// The one asked for, the one that the runs before lead to, or any.
+    fn seed(&self) -> Result<u64, Failure> {
+        let Some(path) = &self.tally else { return Ok(self.seed.unwrap_or_else(fresh_seed)) };
+        let totals = Totals::load(path).map_err(Failure::usage)?;
+        // What cannot be written is better known now than after the run.
+        totals.save(path).map_err(Failure::usage)?;
+        Ok(self.seed.or(totals.next_seed()).unwrap_or_else(fresh_seed))
+    }
 }
 
 /// Plays, reports, and keeps the data where something is wrong.
 pub(crate) async fn run(args: Args, style: Style) -> Outcome {
     let asked = args.asked()?;
     let place = Place::new(args.dir.as_deref(), "raftmap-torture-")?;
-    let (seed, history) = (args.seed.unwrap_or_else(fresh_seed), args.history(&place)?);
-    let report =
-        Report { seed, nodes: args.nodes, clients: args.clients, asked, history, ..Report::default() };
+    let (history, seed) = (args.history(&place)?, args.seed()?);
+    let report = Report { seed, nodes: args.nodes, clients: args.clients, asked, ..Report::default() };
+    let mut report = play(report, args.minutes, place.path(), &history).await?;
+    if let Some(path) = &args.tally {
+        match Totals::add_to(path, &report) {
+            Ok(totals) => report.totals = Some(totals),
+            Err(words) => report.tally.problem(words),
+        }
+    }
+    report.kept = place.leave(report.passed() && !args.keep);
+    report.history = (args.history.is_some() || report.kept.is_some()).then_some(history);
+    style.print(|| report.to_string(), || report.json())?;
+    Ok(if report.passed() { Exit::Done } else { Exit::No })
+}
+
+/// A run, until it is over, healed and checked, or somebody asks twice for its end.
+async fn play(report: Report, load: Duration, dir: &Path, history: &Path) -> Result<Report, Failure> {
     let (stop, stopped) = watch::channel(None);
     let signal = signals::asked_to_stop().map_err(|error| Failure::not_done(chain(&error)))?;
-    let mut play = Play {
-        dir: place.path().to_owned(),
-        load: args.minutes,
-        report,
-        stop: stopped,
-        nodes: None,
-        network: None,
-    };
+    let mut play = Play::new(report, load, dir, history, stopped);
     let signals = async {
         let name = signal.await;
         let again = signals::asked_to_stop();
@@ -159,16 +190,11 @@ pub(crate) async fn run(args: Args, style: Style) -> Outcome {
         () = play.run() => None,
         name = signals => Some(format!("stopped by a second {name}: what it had left to check was not checked")),
     };
-    if let Some(nodes) = &mut play.nodes {
-        nodes.kill_all().await;
-    }
-    let mut report = play.report;
+    let mut report = play.end().await;
     if let Some(words) = cut_off {
         report.tally.problem(words);
     }
-    report.kept = place.leave(report.passed() && !args.keep);
-    style.print(|| report.to_string(), || report.json())?;
-    Ok(if report.passed() { Exit::Done } else { Exit::No })
+    Ok(report)
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use raftmap::net::relay::{Counts, Relay, Weather};
 use tokio::runtime::{Builder, Runtime};
 
-use super::plan::Sort;
+use super::sorts::Sort;
 use crate::cli::cluster::nodes::Nodes;
 use crate::cli::random::Random;
 

@@ -7,142 +7,8 @@ use std::time::Duration;
 
 use raftmap::net::relay::Weather;
 
+use super::sorts::{Kind, Sort};
 use crate::cli::random::Random;
-
-/// What can be asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
-pub(crate) enum Kind {
-    /// SIGKILL and restart
-    Kill,
-    /// SIGSTOP and SIGCONT
-    Stop,
-    /// Links cut, slow, lossy, doubling and reordering
-    Partition,
-    /// A full disk, by a quota
-    Disk,
-}
-
-/// All faults of a kind, told apart.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Sort {
-    KillOne,
-    KillLeader,
-    KillMajority,
-    KillAll,
-    KillInRecovery,
-    StopOne,
-    StopLeader,
-    StopMajority,
-    Isolate,
-    IsolateLeader,
-    Halves,
-    Bridge,
-    Ring,
-    Mute,
-    Deaf,
-    Slow,
-    Lossy,
-    Doubling,
-    Reordering,
-    Storm,
-    FullOne,
-    FullLeader,
-    FullMajority,
-}
-
-impl Sort {
-    const ALL: [Self; 23] = [
-        Self::KillOne,
-        Self::KillLeader,
-        Self::KillMajority,
-        Self::KillAll,
-        Self::KillInRecovery,
-        Self::StopOne,
-        Self::StopLeader,
-        Self::StopMajority,
-        Self::Isolate,
-        Self::IsolateLeader,
-        Self::Halves,
-        Self::Bridge,
-        Self::Ring,
-        Self::Mute,
-        Self::Deaf,
-        Self::Slow,
-        Self::Lossy,
-        Self::Doubling,
-        Self::Reordering,
-        Self::Storm,
-        Self::FullOne,
-        Self::FullLeader,
-        Self::FullMajority,
-    ];
-
-    /// Its kind, and its name among that kind.
-    pub(crate) fn name(self) -> (Kind, &'static str) {
-        match self {
-            Self::KillOne => (Kind::Kill, "one"),
-            Self::KillLeader => (Kind::Kill, "leader"),
-            Self::KillMajority => (Kind::Kill, "majority"),
-            Self::KillAll => (Kind::Kill, "all"),
-            Self::KillInRecovery => (Kind::Kill, "in_recovery"),
-            Self::StopOne => (Kind::Stop, "one"),
-            Self::StopLeader => (Kind::Stop, "leader"),
-            Self::StopMajority => (Kind::Stop, "majority"),
-            Self::Isolate => (Kind::Partition, "isolate"),
-            Self::IsolateLeader => (Kind::Partition, "isolate_leader"),
-            Self::Halves => (Kind::Partition, "halves"),
-            Self::Bridge => (Kind::Partition, "bridge"),
-            Self::Ring => (Kind::Partition, "ring"),
-            Self::Mute => (Kind::Partition, "mute_leader"),
-            Self::Deaf => (Kind::Partition, "deaf_leader"),
-            Self::Slow => (Kind::Partition, "slow"),
-            Self::Lossy => (Kind::Partition, "lossy"),
-            Self::Doubling => (Kind::Partition, "doubling"),
-            Self::Reordering => (Kind::Partition, "reordering"),
-            Self::Storm => (Kind::Partition, "storm"),
-            Self::FullOne => (Kind::Disk, "one"),
-            Self::FullLeader => (Kind::Disk, "leader"),
-            Self::FullMajority => (Kind::Disk, "majority"),
-        }
-    }
-
-    /// Of its kind.
-    pub(crate) fn kind(self) -> Kind {
-        self.name().0
-    }
-
-    /// All of these kinds that so many nodes can meet: a ring of three has everybody next to everybody.
-    pub(crate) fn of(kinds: &BTreeSet<Kind>, nodes: u64) -> Vec<Self> {
-        let can_be = |sort: &Self| kinds.contains(&sort.kind()) && (*sort != Self::Ring || nodes > 3);
-        Self::ALL.into_iter().filter(can_be).collect()
-    }
-
-    /// Whether it is for whoever leads.
-    pub(crate) fn is_for_leader(self) -> bool {
-        matches!(
-            self,
-            Self::KillLeader
-                | Self::StopLeader
-                | Self::FullLeader
-                | Self::IsolateLeader
-                | Self::Mute
-                | Self::Deaf
-        )
-    }
-
-    /// Whether it hits what its name says where `leader` leads.
-    pub(crate) fn hits(self, leader: Option<u64>) -> bool {
-        leader.is_some() || !self.is_for_leader()
-    }
-}
-
-/// Its kind and its name, as words.
-impl fmt::Display for Sort {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (kind, name) = self.name();
-        write!(f, "{} {}", format!("{kind:?}").to_lowercase(), name.replace('_', " "))
-    }
-}
 
 /// One fault.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -157,8 +23,8 @@ pub(crate) struct Act {
     pub(crate) lasts: Duration,
     /// Of all links, where that is the fault.
     pub(crate) weather: Weather,
-    /// Kills in recovery: each so long after a start.
-    pub(crate) blows: Vec<Duration>,
+    /// Kills in recovery: how long each life goes on once it has its directory.
+    pub(crate) lives: Vec<Duration>,
 }
 
 impl fmt::Display for Act {
@@ -171,12 +37,14 @@ impl Act {
     /// The nodes that it hits, where `leader` leads. Where nobody does, the first one stands for the leader.
     pub(crate) fn victims(&self, leader: Option<u64>) -> Vec<u64> {
         let leads = leader.or(self.order.first().copied());
-        let first = |count: usize| self.order.iter().copied().take(count).collect();
+        let (order, majority) = (self.order.iter().copied(), self.order.len() / 2 + 1);
         match self.sort {
             sort if sort.is_for_leader() => leads.into_iter().collect(),
-            Sort::KillMajority | Sort::StopMajority | Sort::FullMajority => first(self.order.len() / 2 + 1),
-            Sort::KillAll => self.order.clone(),
-            _ => first(1),
+            Sort::KillMajority | Sort::StopMajority => order.take(majority).collect(),
+            // A leader that is full takes no more writes, and the others' disks would never fill.
+            Sort::FullMajority => order.filter(|node| Some(*node) != leads).take(majority).collect(),
+            Sort::KillAll => order.collect(),
+            _ => order.take(1).collect(),
         }
     }
 
@@ -266,13 +134,13 @@ impl Plan {
         let mut order = self.nodes.clone();
         self.shuffle(&mut order);
         let weather = self.weather(sort);
-        let blows = match sort {
+        let lives = match sort {
             Sort::KillInRecovery => {
                 (0..3 + self.random.below(6)).map(|_| self.between(Duration::ZERO, RECOVERY)).collect()
             }
             _ => Vec::new(),
         };
-        Act { sort, order, at, lasts, weather, blows }
+        Act { sort, order, at, lasts, weather, lives }
     }
 
     /// A fifth of the cycle at most; a stopped process may sleep for a third of it.
@@ -335,8 +203,8 @@ impl Plan {
     }
 }
 
-/// A node that is killed in recovery lives for this long at most.
-const RECOVERY: Duration = Duration::from_millis(50);
+/// A node that is killed in recovery has its directory for this long at most.
+const RECOVERY: Duration = Duration::from_millis(25);
 
 #[cfg(test)]
 mod tests {
@@ -356,7 +224,7 @@ mod tests {
     fn act(sort: Sort, nodes: u64) -> Act {
         let order = (1..=nodes).collect();
         let (at, lasts) = (Duration::ZERO, Duration::from_secs(1));
-        Act { sort, order, at, lasts, weather: Weather::default(), blows: Vec::new() }
+        Act { sort, order, at, lasts, weather: Weather::default(), lives: Vec::new() }
     }
 
     #[test]
@@ -387,6 +255,22 @@ mod tests {
         let (acts, _) = plan.cycle(Duration::from_secs(15));
         assert_eq!(acts[1].sort, Sort::KillAll, "{acts:?}");
         assert!(acts[1].lasts > Duration::from_secs(1) && acts[1].at < Duration::from_secs(3), "{acts:?}");
+    }
+
+    /// Others look at what became of the leader: stopped, and later killed, with nothing before that deposes it; and at
+    /// five nodes in a ring, and then under faults that leave them time for their clients.
+    #[test]
+    fn seeds_are_known_for_leaders_and_for_five() {
+        let short = Duration::from_secs(12);
+        let (acts, _) = plan(9623, 3).cycle(short);
+        let first: Vec<Sort> = acts.iter().take(4).map(|act| act.sort).collect();
+        assert_eq!(first, [Sort::FullOne, Sort::Doubling, Sort::StopLeader, Sort::KillLeader], "{acts:?}");
+        assert!(acts[2].at + acts[2].lasts < acts[3].at, "{acts:?}");
+
+        let kinds = [Kind::Kill, Kind::Partition].into();
+        let (acts, _) = Plan::new(66_522, (1..=5).collect(), &kinds).cycle(short);
+        let first: Vec<Sort> = acts.iter().take(4).map(|act| act.sort).collect();
+        assert_eq!(first, [Sort::Ring, Sort::KillOne, Sort::Lossy, Sort::KillLeader], "{acts:?}");
     }
 
     #[test]
@@ -428,8 +312,8 @@ mod tests {
                 assert!(act.at + act.lasts <= length && act.lasts <= LASTS_MAX, "seed {seed}: {act:?}");
                 let before = free.insert(act.sort.kind(), act.at + act.lasts);
                 assert!(before.is_none_or(|before| before <= act.at), "seed {seed}: {act:?}");
-                assert_eq!(act.blows.is_empty(), act.sort != Sort::KillInRecovery);
-                assert!(act.blows.iter().all(|blow| *blow <= RECOVERY));
+                assert_eq!(act.lives.is_empty(), act.sort != Sort::KillInRecovery);
+                assert!(act.lives.iter().all(|life| *life <= RECOVERY));
             }
         }
     }
@@ -442,9 +326,11 @@ mod tests {
             (Sort::KillMajority, vec![1, 2, 3]),
             (Sort::KillAll, vec![1, 2, 3, 4, 5]),
             (Sort::KillInRecovery, vec![1]),
+            (Sort::FullMajority, vec![1, 2, 3]),
         ] {
             assert_eq!(act(sort, 5).victims(Some(4)), victims, "{sort:?}");
         }
+        assert_eq!(act(Sort::FullMajority, 3).victims(Some(1)), [2, 3], "never with the leader");
         assert_eq!(act(Sort::StopLeader, 3).victims(None), [1]);
         assert!(Sort::StopLeader.hits(Some(1)) && !Sort::StopLeader.hits(None) && Sort::StopOne.hits(None));
     }

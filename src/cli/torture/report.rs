@@ -1,143 +1,21 @@
 //! What a run came to: counted, judged, and said in a few lines or in one JSON object.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fmt::{self, Write as _};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::ValueEnum;
-use raftmap::check::{History, Outcome, Verdict};
 use raftmap::net::relay::Counts;
 use serde_json::{Map, Value, json};
 
-use super::plan::{Kind, Sort};
-use super::settings::{DISK_MAX, MEMORY_MAX};
+use super::sorts::{Kind, Sort};
+use super::tally::{Most, Tally};
+use super::totals::Totals;
 
 /// A cycle that acknowledged less than this proves little; more than one in ten of them, and the run does not count.
 pub(crate) const ACKNOWLEDGED_MIN: u64 = 50;
 /// After so many faults for each sort there is, a sort that never took hold is missing, and the run does not count.
 pub(crate) const ROUNDS_ENOUGH: u64 = 6;
-/// Problems kept in words.
-const PROBLEMS_MAX: usize = 50;
-
-/// Everything that is counted while it runs.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Tally {
-    /// Cycles of faults, healing and check that came to their end.
-    pub(crate) cycles: u64,
-    /// Those of them with too little to check.
-    pub(crate) idle_cycles: u64,
-    /// Faults that were begun, as planned or as far as could be.
-    pub(crate) begun: u64,
-    /// Those that took hold, by sort: what is for the leader hit a leader, a node said that its disk is full, datagrams
-    /// met the weather, a node died before its log was open.
-    pub(crate) fired: BTreeMap<Sort, u64>,
-    /// SIGKILLs.
-    pub(crate) processes_killed: u64,
-    /// Nodes started again.
-    pub(crate) restarts: u64,
-    /// Starts that a node refused because its disk was full, as it should.
-    pub(crate) refused_starts: u64,
-    /// How long processes were stopped.
-    pub(crate) pauses: Vec<Duration>,
-    /// From the end of a leader, with no other fault about, to the next acknowledged write.
-    pub(crate) failovers: Vec<Duration>,
-    /// From healing to equal replicas.
-    pub(crate) converged: Vec<Duration>,
-    /// Operations by their end.
-    pub(crate) acknowledged_writes: u64,
-    pub(crate) answered_reads: u64,
-    pub(crate) unanswered_reads: u64,
-    pub(crate) unknown: u64,
-    pub(crate) refused: u64,
-    /// Calls without an end although everything was healed.
-    pub(crate) unresolved: u64,
-    /// Of all histories.
-    pub(crate) checks: u64,
-    pub(crate) checks_unknown: u64,
-    pub(crate) found: BTreeMap<&'static str, u64>,
-    /// Keys of older cycles that were read again, and those that had changed.
-    pub(crate) read_again: u64,
-    pub(crate) changed_later: u64,
-    /// Operations in the ledger when all of it was checked at the end, as `raftmap check` does it, if it was.
-    pub(crate) ledger_operations: Option<u64>,
-    /// Directories that were verified offline.
-    pub(crate) verified: u64,
-    pub(crate) disk_bytes_max: u64,
-    pub(crate) memory_bytes_max: u64,
-    /// What went wrong, in words; the first ones.
-    pub(crate) problems: Vec<String>,
-}
-
-impl Tally {
-    /// One more thing that is wrong.
-    pub(crate) fn problem(&mut self, words: String) {
-        if self.problems.len() < PROBLEMS_MAX {
-            self.problems.push(words);
-        }
-    }
-
-    /// Counts what clients did.
-    pub(crate) fn count(&mut self, history: &History) {
-        for operation in history.operations() {
-            match operation.outcome {
-                Outcome::Done { .. } if operation.is_write() => self.acknowledged_writes += 1,
-                Outcome::Done { .. } => self.answered_reads += 1,
-                Outcome::Unknown if operation.is_write() => self.unknown += 1,
-                Outcome::Unknown => self.unanswered_reads += 1,
-                Outcome::Refused { .. } => self.refused += 1,
-            }
-        }
-    }
-
-    /// Takes in what the check of the whole ledger found.
-    pub(crate) fn judge_ledger(&mut self, verdict: &Verdict) {
-        self.ledger_operations = Some(verdict.operations);
-        for example in verdict.examples() {
-            self.problem(format!("the ledger: {example}"));
-        }
-        if verdict.too_many_unknown() {
-            let (unknown, checks) = (verdict.unknown, verdict.checks());
-            self.problem(format!("the ledger: {unknown} of {checks} checks came to no end"));
-        }
-        if verdict.operations < self.operations() {
-            let (held, done) = (verdict.operations, self.operations());
-            self.problem(format!("the ledger holds {held} operations, clients did {done}"));
-        }
-    }
-
-    /// All that clients did.
-    pub(crate) fn operations(&self) -> u64 {
-        self.acknowledged_writes + self.answered_reads + self.unanswered_reads + self.unknown + self.refused
-    }
-
-    /// Takes in what a cycle's check found.
-    pub(crate) fn judge(&mut self, verdict: &Verdict) {
-        self.checks += verdict.checks();
-        self.checks_unknown += verdict.unknown;
-        for (checker, findings) in verdict.findings() {
-            for (kind, count) in findings.kinds() {
-                *self.found.entry(kind).or_default() += count;
-            }
-            for example in &findings.examples {
-                self.problem(format!("{example} (by {checker})"));
-            }
-        }
-    }
-
-    fn fired_by(&self, sort: Sort) -> u64 {
-        self.fired.get(&sort).copied().unwrap_or(0)
-    }
-
-    fn fired_of(&self, kind: Kind) -> u64 {
-        self.fired.iter().filter(|(sort, _)| sort.kind() == kind).map(|(_, count)| count).sum()
-    }
-
-    fn found_of(&self, name: &str) -> u64 {
-        self.found.get(name).copied().unwrap_or(0)
-    }
-}
-
 /// A run and what it came to.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Report {
@@ -150,9 +28,12 @@ pub(crate) struct Report {
     pub(crate) datagrams: Counts,
     /// Whether it came to its end: everything asked for was done and looked at.
     pub(crate) complete: bool,
-    pub(crate) history: PathBuf,
+    /// The ledger, where it was kept.
+    pub(crate) history: Option<PathBuf>,
     /// The data, where it was kept.
     pub(crate) kept: Option<PathBuf>,
+    /// This run and those before it, where they are added up.
+    pub(crate) totals: Option<Totals>,
 }
 
 impl Report {
@@ -167,11 +48,20 @@ impl Report {
             && self.says_nothing().is_none()
     }
 
+    /// Why it did not pass, in a few words.
+    pub(crate) fn why_not_passed(&self) -> Option<String> {
+        if self.passed() {
+            return None;
+        }
+        let problem = self.tally.problems.first().cloned();
+        Some(problem.or_else(|| self.says_nothing()).unwrap_or_else(|| "see its report".into()))
+    }
+
     /// Why this run would prove nothing even if nothing is wrong: what did not happen cannot have failed.
     pub(crate) fn says_nothing(&self) -> Option<String> {
         let tally = &self.tally;
         if let Some(kind) = self.asked.iter().find(|kind| tally.fired_of(**kind) == 0) {
-            return Some(format!("no fault of the kind `{}` took hold", name(*kind)));
+            return Some(format!("no fault of the kind `{}` took hold", kind));
         }
         if let Some(sort) = self.never_fired().first().filter(|_| self.had_its_rounds()) {
             return Some(format!("`{sort}` never took hold in {} faults", tally.begun));
@@ -234,12 +124,13 @@ impl Report {
             "seed": self.seed,
             "nodes": self.nodes,
             "clients": self.clients,
-            "faults": self.asked.iter().map(|kind| name(*kind)).collect::<Vec<_>>(),
+            "faults": self.asked.iter().map(Kind::to_string).collect::<Vec<_>>(),
             "seconds": self.ran.as_secs(),
             "cycles": tally.cycles,
             "idle_cycles": tally.idle_cycles,
             "history": self.history,
             "dir": self.kept,
+            "tally": self.totals,
         })
     }
 
@@ -286,10 +177,12 @@ impl Report {
             "failovers": tally.failovers.len(),
             "failover_max_ms": longest(&tally.failovers),
             "converged_max_ms": longest(&tally.converged),
-            "disk_bytes_max": tally.disk_bytes_max,
-            "disk_bytes_bound": DISK_MAX,
-            "memory_bytes_max": tally.memory_bytes_max,
-            "memory_bytes_bound": MEMORY_MAX,
+            "log_bytes_max": tally.log.bytes,
+            "log_bytes_bound": tally.log.bound,
+            "disk_bytes_max": tally.disk.bytes,
+            "disk_bytes_bound": tally.disk.bound,
+            "memory_bytes_max": tally.memory.bytes,
+            "memory_bytes_bound": tally.memory.bound,
         })
     }
 
@@ -304,6 +197,7 @@ impl Report {
             "checks_unknown": tally.checks_unknown,
             "read_again": tally.read_again,
             "changed_later": tally.changed_later,
+            "audited": tally.audited,
             "ledger_operations": tally.ledger_operations,
             "directories_verified": tally.verified,
             "problems": tally.problems,
@@ -316,12 +210,13 @@ impl Report {
             let sorts = self.fired(*kind).into_iter();
             let sorts: Vec<String> =
                 sorts.map(|(name, count)| format!("{count} {}", name.replace('_', " "))).collect();
-            writeln!(text, "{:<12}{}: {}", name(*kind), tally.fired_of(*kind), sorts.join(", "))?;
+            let kind_name = kind.to_string();
+            writeln!(text, "{kind_name:<12}{}: {}", tally.fired_of(*kind), sorts.join(", "))?;
         }
         let Counts { came, cut, lost, doubled, held, .. } = self.datagrams;
         writeln!(
             text,
-            "datagrams   {came}: {cut} cut off, {lost} lost, {doubled} doubled, {held} overtaken"
+            "datagrams   {came}: {cut} cut off, {lost} lost, {doubled} doubled, {held} held back"
         )?;
         let (kills, restarts, refused) = (tally.processes_killed, tally.restarts, tally.refused_starts);
         writeln!(text, "processes   {kills} killed, {restarts} restarts, {refused} refused on a full disk")
@@ -345,13 +240,12 @@ impl Report {
         writeln!(text, "failovers   {count}, {} to the next acknowledged write", most(&tally.failovers))?;
         writeln!(text, "pauses      {}", most(&tally.pauses))?;
         writeln!(text, "healed      {} to equal replicas", most(&tally.converged))?;
-        let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
-        let (disk, memory) = (mib(tally.disk_bytes_max), mib(tally.memory_bytes_max));
-        let (disk_max, memory_max) = (mib(DISK_MAX), mib(MEMORY_MAX));
-        writeln!(
-            text,
-            "a node      {disk:.1} of {disk_max:.0} MiB of disk, {memory:.1} of {memory_max:.0} MiB of memory"
-        )
+        let taken = |most: Most| {
+            let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
+            format!("{:.1} of {:.1} MiB", mib(most.bytes), mib(most.bound))
+        };
+        let (log, disk, memory) = (taken(tally.log), taken(tally.disk), taken(tally.memory));
+        writeln!(text, "a node      at most {log} of log, {disk} of disk, {memory} of memory")
     }
 
     fn write_findings(&self, text: &mut String) -> fmt::Result {
@@ -384,11 +278,17 @@ impl fmt::Display for Report {
         for problem in &self.tally.problems {
             writeln!(text, "  {problem}")?;
         }
+        if let Some(totals) = &self.totals {
+            writeln!(text, "{totals}")?;
+        }
         match (self.passed(), self.says_nothing()) {
             (true, _) => writeln!(text, "all is well (seed {})", self.seed),
             (false, Some(why)) => writeln!(text, "NOT PASSED: {why} (seed {})", self.seed),
             (false, None) => writeln!(text, "NOT PASSED (seed {})", self.seed),
         }?;
+        if let Some(history) = &self.history {
+            writeln!(text, "the ledger is {}", history.display())?;
+        }
         if let Some(dir) = &self.kept {
             writeln!(text, "the nodes' data and logs are in {}", dir.display())?;
         }
@@ -400,21 +300,24 @@ fn longest(times: &[Duration]) -> Option<u64> {
     times.iter().max().map(|time| time.as_millis() as u64)
 }
 
-/// As on the command line.
-fn name(kind: Kind) -> String {
-    kind.to_possible_value().map_or(String::new(), |value| value.get_name().to_owned())
-}
-
 #[cfg(test)]
 mod tests {
+    use raftmap::check::{Kind as Found, Verdict};
+
     use super::*;
 
     /// A run that is well.
     fn well() -> Report {
         let fired =
             [Sort::KillLeader, Sort::StopOne, Sort::Storm, Sort::FullOne].map(|sort| (sort, 1)).into();
-        let tally =
-            Tally { cycles: 20, fired, acknowledged_writes: 1_000, checks: 5_000, ..Tally::default() };
+        let tally = Tally {
+            cycles: 20,
+            fired,
+            acknowledged_writes: 1_000,
+            audited: 10,
+            checks: 5_000,
+            ..Tally::default()
+        };
         let asked = [Kind::Kill, Kind::Stop, Kind::Partition, Kind::Disk].into();
         Report { seed: 7, nodes: 3, asked, tally, complete: true, ..Report::default() }
     }
@@ -485,23 +388,27 @@ mod tests {
 
     #[test]
     fn what_is_wrong_with_the_whole_ledger_does_not_pass() {
-        let verdict = Verdict { operations: 1_000, ordered: 9, ..Verdict::default() };
+        let verdict = Verdict { operations: 1_010, ordered: 9, ..Verdict::default() };
         let mut fine = well();
         fine.tally.judge_ledger(&verdict);
         assert!(fine.passed(), "{fine}");
-        let short = Verdict { operations: 999, ..verdict.clone() };
-        not_passed(|report| report.tally.judge_ledger(&short), "holds 999 operations, clients did 1000");
+        let short = Verdict { operations: 1_009, ..verdict.clone() };
+        not_passed(|report| report.tally.judge_ledger(&short), "holds 1009 operations, 1010 were done");
         let unknown = Verdict { unknown: 1, ..verdict.clone() };
         not_passed(|report| report.tally.judge_ledger(&unknown), "1 of 9 checks");
         let mut stale = verdict;
-        stale.search.examples.push("stale".into());
-        not_passed(|report| report.tally.judge_ledger(&stale), "the ledger: stale");
+        stale.search.note(Found::StaleRead, || "at 7".into());
+        not_passed(|report| report.tally.judge_ledger(&stale), "the ledger: stale read: at 7");
+        not_passed(|report| report.tally.judge_ledger(&stale), "0 lost, 0 doubled, 1 stale");
     }
 
     #[test]
-    fn words_are_bounded() {
-        let mut tally = Tally::default();
-        (0..1_000).for_each(|number| tally.problem(number.to_string()));
-        assert_eq!(tally.problems.len(), PROBLEMS_MAX);
+    fn a_ledger_is_named_where_it_was_kept() {
+        let mut report = well();
+        assert!(report.json()["history"].is_null() && !report.to_string().contains("the ledger is"));
+        report.history = Some("h.jsonl".into());
+        assert!(
+            report.json()["history"] == "h.jsonl" && report.to_string().contains("the ledger is h.jsonl")
+        );
     }
 }

@@ -1,7 +1,7 @@
 //! Opening again: after kills, in the middle of things, a thousand times, and by others.
 
 use super::*;
-use crate::os::OsFs;
+use crate::os::{OsFs, lock_holder};
 
 #[test]
 fn a_thousand_restarts_do_not_grow_the_directory() {
@@ -84,6 +84,8 @@ fn a_directory_is_held_once_and_the_holder_is_named() {
         assert!(matches!(refused, OpenError::InUse { pid: Some(holder), .. } if holder == pid), "{refused}");
         assert!(refused.to_string().contains(&pid.to_string()), "{refused}");
     }
+    assert_eq!(lock_holder(temp.path()), Some(pid));
+    assert_eq!(lock_holder(&temp.path().join("none")), None);
     // A quarter of a second each; the rest is for a busy machine.
     assert!(begin.elapsed().as_millis() < 3000, "{:?}", begin.elapsed());
     drop(log);
