@@ -98,7 +98,7 @@ pub fn wal_open(data: &[u8]) -> u64 {
         _ => {
             let templates = templates();
             let template = &templates[usize::from(first) % templates.len()];
-            let (fs, steps) = (template.fs.kill(), &rest.as_chunks::<8>().0[..]);
+            let (fs, steps) = (template.fs.kill(), rest.as_chunks::<8>().0);
             let steps = &steps[..steps.len().min(64)];
             steps.iter().for_each(|step| edit(&fs, step));
             let forged = steps.iter().any(|[what, ..]| FORGING.contains(&(what % EDITS)));
