@@ -1,7 +1,7 @@
 #![doc = include_str!("../README.md")]
 
-// Re-exported here, for its macro.
-#[macro_use(bug)]
+// Re-exported here, for its macros.
+#[macro_use(bug, sometimes)]
 pub extern crate raftmap_storage as storage;
 
 pub mod admin;

@@ -35,9 +35,9 @@ pub(super) enum Taken {
     OutOfBudget,
 }
 
-/// A state and the known operations under way that are done in it, with the sets of unknown ones that lead there: none
-/// of these holds another.
-type Configurations = BTreeMap<(State, u64), Vec<u64>>;
+/// The known operations under way that are done and the state they left, with the sets of unknown ones that lead there:
+/// none of these holds another. In this order, those that may stand for each other are neighbours.
+type Configurations = BTreeMap<(u64, State), Vec<u64>>;
 
 /// See the module's description.
 pub(super) struct Frontier<'a> {
@@ -65,7 +65,7 @@ impl<'a> Frontier<'a> {
 
     /// One of the states, for words.
     pub(super) fn example(&self) -> Option<State> {
-        self.configurations.keys().next().map(|(state, _)| *state)
+        self.configurations.keys().next().map(|(_, state)| *state)
     }
 
     /// Unknown operations of `bits` that are done in every case; from here on the frontier knows them no more.
@@ -90,12 +90,12 @@ impl<'a> Frontier<'a> {
             queue: VecDeque::new(),
             result: BTreeMap::new(),
         };
-        for ((state, known), unknowns) in &self.configurations {
+        for ((known, state), unknowns) in &self.configurations {
             for unknown in unknowns {
                 if known & target.bit != 0 {
-                    insert(&mut search.result, (*state, known & !target.bit), *unknown);
+                    insert(&mut search.result, (known & !target.bit, *state), *unknown);
                 } else {
-                    search.visit((*state, *known), *unknown);
+                    search.visit((*known, *state), *unknown);
                 }
             }
         }
@@ -110,7 +110,7 @@ impl<'a> Frontier<'a> {
     }
 
     fn only(state: State) -> Configurations {
-        BTreeMap::from([((state, 0), vec![0])])
+        BTreeMap::from([((0, state), vec![0])])
     }
 }
 
@@ -124,18 +124,18 @@ struct Search<'a> {
     /// A log that is longer will not be as the target found it.
     longest: u32,
     seen: Configurations,
-    queue: VecDeque<((State, u64), u64)>,
+    queue: VecDeque<((u64, State), u64)>,
     result: Configurations,
 }
 
 impl Search<'_> {
     /// `false`: out of budget.
     fn run(&mut self, steps_left: &mut u64) -> bool {
-        while let Some(((state, known), unknown)) = self.queue.pop_front() {
+        while let Some(((known, state), unknown)) = self.queue.pop_front() {
             let Some(left) = steps_left.checked_sub(1 + self.others.len() as u64) else { return false };
             *steps_left = left;
             if let Some(next) = self.step(state, &self.target.operation) {
-                insert(&mut self.result, (next, known), unknown);
+                insert(&mut self.result, (known, next), unknown);
                 if self.is_settled(state) {
                     continue;
                 }
@@ -143,15 +143,15 @@ impl Search<'_> {
             for other in self.others.iter().filter(|other| (known | unknown) & other.bit == 0) {
                 let Some(next) = self.step(state, &other.operation) else { continue };
                 match other.operation.reply() {
-                    Some(_) => self.visit((next, known | other.bit), unknown),
-                    None => self.visit((next, known), unknown | other.bit),
+                    Some(_) => self.visit((known | other.bit, next), unknown),
+                    None => self.visit((known, next), unknown | other.bit),
                 }
             }
         }
         true
     }
 
-    fn visit(&mut self, at: (State, u64), unknown: u64) {
+    fn visit(&mut self, at: (u64, State), unknown: u64) {
         if insert(&mut self.seen, at, unknown) {
             self.queue.push_back((at, unknown));
         }
@@ -190,10 +190,9 @@ fn longest(target: &Operation) -> u32 {
 }
 
 /// Whether it was worth it: no other way to this state, or to one that allows as much, does without more.
-fn insert(configurations: &mut Configurations, at: (State, u64), unknown: u64) -> bool {
-    let (state, known) = at;
-    let alike = configurations.range((state.freest(), 0)..=(state, u64::MAX));
-    let mut ways = alike.filter(|((_, other), _)| *other == known).flat_map(|(_, ways)| ways);
+fn insert(configurations: &mut Configurations, at: (u64, State), unknown: u64) -> bool {
+    let (known, state) = at;
+    let mut ways = configurations.range((known, state.freest())..=at).flat_map(|(_, ways)| ways);
     if ways.any(|way| way & !unknown == 0) {
         return false;
     }

@@ -314,6 +314,7 @@ impl Machine {
     /// Its answer may still come.
     fn set_opening_aside(&mut self) {
         if let Some(opening) = self.opening.take() {
+            sometimes!("a clerk opened a session twice, for the answer was late");
             self.late_openings.insert(opening.request, opening.server);
             if self.late_openings.len() > LATE_OPENINGS_MAX {
                 self.late_openings.pop_first();

@@ -157,6 +157,7 @@ impl Servers {
     pub fn gave_up(&mut self, now: Duration, server: ServerId) {
         let Some(found) = self.list.get_mut(server.0) else { return };
         if found.asked.is_some_and(|asked| asked + SILENCE <= now) {
+            sometimes!("a clerk left a server that was silent to all its calls");
             found.suspect_until = now + SUSPICION;
             found.asked = None;
             self.leave(now, server);
@@ -169,6 +170,7 @@ impl Servers {
         let found = self.list.get_mut(server.0)?;
         let silent_at = found.heard.max(at) + SILENCE;
         if silent_at <= now {
+            sometimes!("a clerk left a silent server");
             found.suspect_until = now + SUSPICION;
             return None;
         }

@@ -115,7 +115,10 @@ impl StateMachine {
         let at = self.applied.index;
         match self.sessions.begin(session, owner, self.log_time, numbers, &self.limits) {
             Err(reason) => Outcome::Refused { reason },
-            Ok(Some(Executed { at, reply, .. })) if !bug!(8) => Outcome::Duplicate { at, reply },
+            Ok(Some(Executed { at, reply, .. })) if !bug!(8) => {
+                sometimes!("a write came twice and was answered from its session");
+                Outcome::Duplicate { at, reply }
+            }
             Ok(_) => {
                 let reply = self.pairs.execute(command, at.0, &self.limits);
                 let (sequence, _) = numbers;

@@ -77,6 +77,7 @@ impl Sessions {
     /// Opens a session, unless the table is full.
     pub(super) fn open(&mut self, id: SessionId, owner: Owner, now: LogTime, limits: &Limits) -> bool {
         if self.len() as u64 >= u64::from(limits.sessions) {
+            sometimes!("there were too many sessions for one more");
             return false;
         }
         let (last_used, queued) = (now, now);
@@ -172,12 +173,16 @@ impl Sessions {
     fn expire_or_requeue(&mut self, id: SessionId, now: LogTime, limits: &Limits) {
         match self.table.get_mut(&id) {
             Some(session) if !session.last_used.is_over(limits.session_ttl_ms, now) => {
+                sometimes!("a session that was due had been used since");
                 let session = Arc::make_mut(session);
                 self.queue.remove(&(session.queued, id));
                 session.queued = session.last_used;
                 self.queue.insert((session.queued, id));
             }
-            Some(_) | None => self.remove(id),
+            Some(_) | None => {
+                sometimes!("a session expired");
+                self.remove(id);
+            }
         }
     }
 }
@@ -196,6 +201,7 @@ impl Session {
     fn look_up(&self, sequence: u64, window: u32) -> Result<Option<Executed>, Refusal> {
         let acked_below = self.acked_below;
         let Some(distance) = sequence.checked_sub(acked_below) else {
+            sometimes!("a write came again after its client had its answer");
             return Err(Refusal::BelowAcknowledged { acked_below });
         };
         if distance >= u64::from(window) {

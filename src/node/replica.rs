@@ -285,9 +285,11 @@ impl Replica {
             return Err(self.not_leader());
         }
         if self.no_space {
+            sometimes!("a write was refused for a full disk");
             return Err(Refusal::NoSpace);
         }
         if self.waiting.is_full() {
+            sometimes!("a write was refused for those that wait");
             return Err(Refusal::Busy);
         }
         let position = self.append(now, request)?;
@@ -318,6 +320,7 @@ impl Replica {
         {
             return;
         }
+        sometimes!("a leader moved log time on where nobody wrote");
         // Refused at a bound: the next pause is over soon enough.
         self.expiring = EXPIRY_PAUSE_TICKS;
         let _position = self.append(now, kv::Request::Tick);

@@ -116,6 +116,7 @@ impl Core {
     /// Has the disk write the term again, where nothing else would show whether it still answers.
     pub(super) fn ask_disk(&mut self) {
         if self.disk.is_idle() {
+            sometimes!("a full leader asked its disk");
             self.disk.hard_state_changed();
         }
     }
@@ -162,7 +163,11 @@ impl Core {
     /// Nobody is told of entries that were taken and cut before they were ever handed to the disk.
     fn unsay_above(&mut self, last: Index) {
         let cut = |body: &Body| matches!(body, Body::AppendReply(AppendOutcome::Accepted { matched, .. }) if *matched > last);
+        let before = self.ready.messages_after_sync.len();
         self.ready.messages_after_sync.retain(|outbound| !cut(&outbound.message.body));
+        if self.ready.messages_after_sync.len() < before {
+            sometimes!("an acknowledgement was unsaid");
+        }
     }
 
     fn replaced_from(&mut self, index: Index) {
@@ -180,6 +185,9 @@ impl Core {
         let position = snapshot.position;
         // A matching suffix stays: it may hold entries we have acknowledged (Raft paper 7, Figure 13).
         let reset = if bug!(14) { self.log.last().index < position.index } else { !self.log.holds(position) };
+        if !reset {
+            sometimes!("a snapshot came to a log that goes on behind it");
+        }
         if reset {
             self.replaced_from(self.committed.next());
             self.log.reset(position);
@@ -194,7 +202,8 @@ impl Core {
     pub(super) fn published(&mut self, snapshot: SnapshotId) {
         let position = snapshot.position;
         if position.index <= self.log.snapshot() && !bug!(26) {
-            return; // overtaken by a newer one, perhaps from the leader
+            sometimes!("a snapshot was overtaken by a newer one");
+            return; // perhaps from the leader
         }
         let durable = self.disk.durable();
         assert!(position.index <= self.applied, "snapshot at {position}, applied {}", self.applied);
@@ -234,15 +243,22 @@ impl Core {
             || ready.truncated_from.is_some()
     }
 
-    /// Panics when a rule about term, log and commit is broken (the numbers are those of the module's list).
-    pub(super) fn check_invariants(&self) {
+    /// Panics when a rule about term, log and commit is broken (the numbers are those of the module's list). Of the log
+    /// it looks at the ends alone.
+    pub(super) fn check_ends(&self) {
         let last = self.log.last();
         assert!(last.term <= self.term(), "1: last entry {last} above term {}", self.term());
         assert!(self.committed <= last.index, "2: committed {} > last {last}", self.committed);
         assert!(self.delivered <= self.committed, "2: handed out {} > {}", self.delivered, self.committed);
         assert!(self.applied <= self.delivered, "2: applied {} > {}", self.applied, self.delivered);
         assert!(self.log.snapshot() <= self.committed, "2: snapshot {} uncommitted", self.log.snapshot());
-        self.log.check_invariants();
+        self.log.check_ends();
         self.disk.check_invariants(&self.log, self.term());
+    }
+
+    /// The same, and the whole log.
+    pub(super) fn check_invariants(&self) {
+        self.check_ends();
+        self.log.check_invariants();
     }
 }

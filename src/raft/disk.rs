@@ -168,8 +168,8 @@ impl Disk {
         assert!(self.durable <= self.submitted, "durable {} > given {}", self.durable, self.submitted);
         assert!(self.submitted <= last, "given {} > last {last}", self.submitted);
         assert!(self.durable_term <= term, "durable term {} > {term}", self.durable_term);
-        let numbers: Vec<_> = self.in_flight.iter().map(|batch| batch.number).collect();
-        assert!(numbers.is_sorted(), "batches out of order: {numbers:?}");
+        let in_order = self.in_flight.iter().is_sorted_by_key(|batch| batch.number);
+        assert!(in_order, "batches out of order: {:?}", self.in_flight);
         assert!(self.in_flight.iter().all(|batch| batch.through <= self.submitted), "{:?}", self.in_flight);
     }
 }

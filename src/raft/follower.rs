@@ -54,6 +54,9 @@ impl Follower {
         self.restart_timer(core);
         assert!(!bug!(31) || commit <= core.log.last().index, "told of commit {commit}, out of range");
         // Not beyond what is verified: after a damaged disk, what stands there may not be what the leader means.
+        if commit > self.verified {
+            sometimes!("a follower was told of a commit beyond what it had verified");
+        }
         core.commit(commit.min(self.verified));
         let stuck = core.is_stuck();
         core.send(from, Body::HeartbeatReply { round, stuck });
@@ -69,6 +72,7 @@ impl Follower {
     ) {
         self.restart_timer(core);
         if core.disk.awaits_reset() {
+            sometimes!("an append came while a log was being replaced");
             return; // the leader sends it again; in the batch of the reset there is no place behind the snapshot
         }
         let outcome = match self.accept(core, prev, entries) {
@@ -115,6 +119,7 @@ impl Follower {
                 }
                 let full = core.no_space || core.log_bound_reached().is_some();
                 if full && entry::kind(&entry.payload) != Ok(Kind::NoOp) {
+                    sometimes!("a full follower left entries out");
                     return Some(AppendOutcome::Accepted { matched, full: true });
                 }
                 core.log.append(entry);

@@ -110,6 +110,7 @@ impl Raft {
     /// majority excludes.
     fn heard_leader(&mut self, from: NodeId) -> Option<(&mut Follower, &mut Core)> {
         if matches!(self.role, Role::PreCandidate(_) | Role::Candidate(_)) {
+            sometimes!("a candidate found that another leads");
             self.become_next(Next::Follow { term: self.core.term(), leader: Some(from) });
         }
         match &mut self.role {
@@ -134,6 +135,9 @@ impl Raft {
     fn on_pre_vote(&mut self, from: NodeId, term: Term, last: Position) -> Next {
         // With a stuck disk there would be no vote either.
         let willing = !self.hears_leader() && !self.core.is_stuck();
+        if !willing {
+            sometimes!("a pre-vote was refused near a leader or by a stuck disk");
+        }
         let granted = willing && term > self.core.term() && self.is_up_to_date(last);
         if granted {
             // The answer is about the asker's next term; ours stays.
@@ -163,6 +167,9 @@ impl Raft {
             None => self.leader().is_none(),
         };
         let granted = free && self.is_up_to_date(last);
+        if free && !granted {
+            sometimes!("a vote was refused for an older log");
+        }
         if granted {
             self.core.set_hard_state(term, Some(from));
             self.wait_for_the_elected();

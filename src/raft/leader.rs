@@ -58,10 +58,12 @@ impl Leader {
             Kind::NoOp | Kind::Bootstrap => return Err(ProposeError::OwnKind),
         }
         if let Some(max) = core.log_bound_reached() {
+            sometimes!("a proposal was refused for a full log");
             return Err(ProposeError::LogFull { bytes: core.raft_state_bytes(), max });
         }
         let (bytes, max) = (self.uncommitted_bytes, core.config.uncommitted_bytes_max);
         if bytes > 0 && bytes.saturating_add(payload.len() as u64) > max {
+            sometimes!("a proposal was refused for what is not committed");
             return Err(ProposeError::Busy { bytes, max });
         }
         let position = self.append(core, payload);
@@ -74,6 +76,7 @@ impl Leader {
     pub(super) fn read_index(&mut self, core: &mut Core) -> Result<ReadId, ReadIndexError> {
         // Before that, the commit index may be behind what the leader before us acknowledged (thesis 6.4).
         if core.committed < self.first && !bug!(21) {
+            sometimes!("a read waited for its leader's first entry");
             return Err(ReadIndexError::NotReady);
         }
         if self.reads.len() >= READS_MAX {
@@ -87,12 +90,14 @@ impl Leader {
     pub(super) fn tick(&mut self, core: &mut Core) -> Next {
         // Its copies do not count and its entries do not become durable: somebody else can do better.
         if core.is_stuck() {
+            sometimes!("a leader with a stuck disk made way");
             return Next::Follow { term: core.term(), leader: None };
         }
         self.quorum_elapsed = self.quorum_elapsed.saturating_add(1);
         if self.quorum_elapsed >= core.config.election_ticks.0 {
             self.quorum_elapsed = 0;
             if !self.check_quorum(core) {
+                sometimes!("a leader without its majority made way");
                 return Next::Follow { term: core.term(), leader: None };
             }
             // A full log takes nothing until a snapshot is on the disk: if that hangs, no write would show it.
@@ -197,6 +202,9 @@ impl Leader {
         let index = quorum::reached(copies.chain([own]).collect());
         // Copies alone do not commit an entry of an older term: a later leader may still overwrite it. It commits
         // together with the first entry of our own term above it (thesis 3.6.2; Raft paper, Figure 8).
+        if index > core.committed && core.log.term_at(index) != Some(core.term()) {
+            sometimes!("copies of an old term's entry committed nothing");
+        }
         if index <= core.committed || core.log.term_at(index) != Some(core.term()) {
             return;
         }
@@ -265,6 +273,7 @@ fn send_append(
     older: &dyn OlderEntries,
 ) -> Result<bool, ReadError> {
     let Some(prev) = core.log.position_at(peer.next().prev()) else {
+        sometimes!("a follower's next entry was gone");
         peer.snapshot_asked();
         if bug!(18) && core.log.base() == core.log.last() {
             return Ok(false);
@@ -273,6 +282,9 @@ fn send_append(
         return Ok(false);
     };
     let last = core.log.last().index;
+    if peer.must_be_empty() {
+        sometimes!("an append only asked, for its window was full");
+    }
     let entries = if peer.must_be_empty() || peer.next() > last {
         Vec::new()
     } else {
@@ -292,5 +304,9 @@ fn send_append(
 fn next_to_try(core: &Core, last: Index, conflict: Option<Position>) -> Index {
     let Some(conflict) = conflict else { return last.next() };
     let ours = core.log.last_not_above(conflict.term);
-    if core.log.term_at(ours) == Some(conflict.term) { ours.next() } else { conflict.index }
+    let shared = core.log.term_at(ours) == Some(conflict.term);
+    if !shared {
+        sometimes!("a whole term was skipped on the way back");
+    }
+    if shared { ours.next() } else { conflict.index }
 }

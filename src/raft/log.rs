@@ -220,6 +220,7 @@ impl Log {
         let through = through.min(Index(from.0.saturating_add(count_max as u64).saturating_sub(1)));
         if from < heap {
             let through = through.min(heap.prev());
+            sometimes!("entries were read back from a segment");
             let mut entries = older.read(from, through, bytes_max)?;
             entries.truncate(usize::try_from(through.0.saturating_sub(from.0) + 1).unwrap_or(usize::MAX));
             self.check_read(from, &entries)?;
@@ -251,27 +252,38 @@ impl Log {
         Ok(())
     }
 
+    /// Panics when its ends do not fit together. Costs the same however long the log is.
+    pub(super) fn check_ends(&self) {
+        let last = self.last();
+        assert!(self.base.index <= self.snapshot && self.snapshot <= last.index, "{self:?}");
+        assert!(self.sealed <= last.index.max(self.snapshot), "sealed {} beyond the end", self.sealed);
+        let heap = self.first_on_heap();
+        assert!(heap.prev() <= self.sealed.max(self.base.index), "{heap} is the first on the heap, {self:?}");
+        let first = self.tail.front().map(|entry| entry.position);
+        assert!(first.is_none_or(|first| first.index == heap && self.holds(first)), "{first:?}, not {heap}");
+        let newest = self.tail.back().map(|entry| entry.position);
+        assert!(newest.is_none_or(|newest| newest == last), "{newest:?} is the newest, and the end {last}");
+        let before = self.term_at(last.index.prev());
+        assert!(before.is_none_or(|before| before <= last.term), "{last} behind one of term {before:?}");
+        let may_go = first.is_some_and(|first| first.index <= self.sealed || first.index <= self.snapshot);
+        assert!(self.tail_bytes <= self.tail_bytes_max || !may_go, "the tail is over its bound");
+    }
+
     /// Panics when the counters have drifted from what they count.
     pub(super) fn check_invariants(&self) {
+        self.check_ends();
         let live = self.metas.iter().skip((self.snapshot.0 - self.base.index.0) as usize);
         assert_eq!(self.bytes, live.map(meta_frame_len).sum::<u64>(), "bytes of live entries");
         let tail_bytes = self.tail.iter().map(|entry| entry.payload.len()).sum::<usize>();
         assert_eq!(self.tail_bytes, tail_bytes, "payload bytes on the heap");
-        assert!(self.base.index <= self.snapshot && self.snapshot <= self.last().index, "{self:?}");
-        assert!(self.sealed <= self.last().index.max(self.snapshot), "sealed {} beyond the end", self.sealed);
         let mut term = self.base.term;
         for meta in &self.metas {
             assert!(meta.term >= term, "terms of the log go back from {term} to {}", meta.term);
             term = meta.term;
         }
-        let heap = self.first_on_heap();
-        assert!(heap.prev() <= self.sealed.max(self.base.index), "{heap} is the first on the heap, {self:?}");
-        for (entry, index) in self.tail.iter().zip(heap.0..) {
+        for (entry, index) in self.tail.iter().zip(self.first_on_heap().0..) {
             assert_eq!(Some(entry.position), self.position_at(Index(index)), "heap against records");
         }
-        let first = self.tail.front().map_or(Index(u64::MAX), |entry| entry.position.index);
-        let may_go = first <= self.sealed || first <= self.snapshot;
-        assert!(self.tail_bytes <= self.tail_bytes_max || !may_go, "the tail is over its bound");
     }
 }
 

@@ -300,12 +300,26 @@ impl Raft {
         SoftState { term: self.core.term(), leader: self.leader(), role }
     }
 
+    /// Entries that the log in memory knows of: what [`Raft::check_invariants`] costs.
+    pub fn log_length(&self) -> u64 {
+        self.core.log.last().index.0 - self.core.log.base().index.0
+    }
+
     /// Checks the invariants of this module's documentation.
     ///
     /// # Panics
     /// When one is broken, by its number.
     pub fn check_invariants(&self) {
+        self.check_ends();
         self.core.check_invariants();
+    }
+
+    /// As [`Raft::check_invariants`], but for what lies within the log: costs the same however long that is.
+    ///
+    /// # Panics
+    /// When one is broken, by its number.
+    pub fn check_ends(&self) {
+        self.core.check_ends();
         let own_vote = self.core.hard_state.vote == Some(self.core.id());
         match &self.role {
             Role::Follower(_) | Role::PreCandidate(_) => {}

@@ -212,6 +212,7 @@ impl Progress {
             Sending::Probe { waiting } => *waiting = false,
             Sending::Replicate => self.ask = !bug!(37),
             Sending::Snapshot(Transfer::Sent { at }) if now.saturating_sub(*at) > u64::from(patience) => {
+                sometimes!("a snapshot that was handed over was asked about");
                 self.probe(self.sent.next());
             }
             Sending::Snapshot(Transfer::Asked | Transfer::Sent { .. } | Transfer::Failed { .. }) => {}

@@ -32,6 +32,9 @@ pub mod boots;
 #[doc(hidden)]
 #[macro_use]
 pub mod bugs;
+#[doc(hidden)]
+#[macro_use]
+pub mod marks;
 mod error;
 pub mod fs;
 #[cfg(any(test, feature = "model"))]

@@ -236,6 +236,7 @@ impl<F: Fs> Wal<F> {
     pub fn idle(&mut self) -> Result<(), StoreError> {
         self.latch.check()?;
         if self.no_space == NoSpace::Wait {
+            sometimes!("a quiet log tried again to make a spare");
             self.no_space = NoSpace::Retry;
         }
         if !self.unsynced_witness {
@@ -306,6 +307,7 @@ impl<F: Fs> Wal<F> {
         while let Some(op) = self.queue.front() {
             let len = op.frame_len();
             if self.end() + len > self.active.header.frames_end() {
+                sometimes!("a segment had no room for the next frame");
                 filled.blocked = true;
                 #[cfg(raftmap_bugs)]
                 if bug!(29) && self.no_space() {
@@ -315,6 +317,7 @@ impl<F: Fs> Wal<F> {
                 break;
             }
             if !self.buffer.is_empty() && self.buffer.len() as u64 + len > self.options.batch_bytes as u64 {
+                sometimes!("more was queued than one write takes");
                 break;
             }
             self.active.largest = self.active.largest.max(len);

@@ -58,21 +58,31 @@ fn everything_that_is_noted_is_in_the_hash() {
     assert_eq!(different.len(), hashes.len(), "{hashes:?}");
 }
 
-/// All sources of the world but the list itself.
+/// All sources of the world and of what runs in it, but the list itself.
 fn sources() -> String {
-    let here = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/sim/src");
-    let files = std::fs::read_dir(here).expect("the world's own sources");
-    let paths = files.map(|entry| entry.expect("one").path());
-    let others =
-        paths.filter(|path| path.is_file() && path.file_name().is_none_or(|name| name != "marks.rs"));
-    others.map(|path| std::fs::read_to_string(path).expect("text")).collect()
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    ["tests/sim/src", "src", "storage/src"].iter().map(|dir| texts(&root.join(dir))).collect()
+}
+
+fn texts(dir: &Path) -> String {
+    let mut texts = String::new();
+    for entry in std::fs::read_dir(dir).expect("sources") {
+        let path = entry.expect("one").path();
+        if path.is_dir() {
+            texts += &self::texts(&path);
+        } else if path.extension().is_some_and(|end| end == "rs") && !path.ends_with("marks.rs") {
+            texts += &std::fs::read_to_string(path).expect("text");
+        }
+    }
+    texts
 }
 
 #[test]
 fn all_that_is_marked_is_in_the_list_and_the_other_way_round() {
     assert!(marks::ALL.is_sorted_by(|one, next| one < next), "not sorted");
     let sources = sources();
-    let calls = sources.split("sometimes(\"").skip(1).filter_map(|rest| rest.split('"').next());
+    let calls = ["sometimes(\"", "sometimes!(\""].into_iter().flat_map(|call| sources.split(call).skip(1));
+    let calls = calls.filter_map(|rest| rest.split('"').next());
     let unlisted: BTreeSet<&str> = calls.filter(|name| !marks::ALL.contains(name)).collect();
     assert!(unlisted.is_empty(), "not in the list: {unlisted:?}");
     let unused: Vec<_> = marks::ALL.iter().filter(|name| !sources.contains(&format!("\"{name}\""))).collect();

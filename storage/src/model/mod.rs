@@ -83,6 +83,8 @@ struct State {
     plan: Plan,
     random: Random,
     quota: Option<u64>,
+    /// A write found no room, since the last question.
+    met_quota: bool,
     locked: BTreeSet<PathBuf>,
     calls: u64,
     counts: BTreeMap<Op, u64>,
@@ -104,6 +106,7 @@ impl ModelFs {
             plan: Plan::default(),
             random,
             quota,
+            met_quota: false,
             locked: BTreeSet::new(),
             calls: 0,
             counts: BTreeMap::new(),
@@ -213,6 +216,17 @@ impl ModelFs {
     /// Bytes that all files together may have; `None` for no bound.
     pub fn set_quota(&self, bytes: Option<u64>) {
         self.state().quota = bytes;
+    }
+
+    /// Whether a write found less room than it needed since the last question.
+    pub fn take_met_quota(&self) -> bool {
+        std::mem::take(&mut self.state().met_quota)
+    }
+
+    /// Whether no fault is on order and no bound is set.
+    pub fn is_well(&self) -> bool {
+        let state = self.state();
+        state.plan.is_empty() && state.quota.is_none()
     }
 
     /// Calls made so far.
@@ -357,6 +371,7 @@ impl State {
     ) -> io::Result<usize> {
         let part = |length: usize, random: &mut Random| random.below(length as u64) as usize;
         let room = self.room(inode, offset).min(bytes.len() as u64) as usize;
+        self.met_quota |= room < bytes.len();
         let (length, error) = match effect {
             Some(effect @ (Effect::Eio | Effect::Enospc)) => {
                 (part(bytes.len(), &mut self.random), Some(effect.error()))

@@ -103,6 +103,12 @@ pub(super) fn decide(walked: &Walked) -> Result<Ending, OpenError> {
     match step(found, place, witness) {
         Step::Refuse => Err(OpenError::Damaged(damage(walked))),
         Step::End(ending) => {
+            match (found, place, ending) {
+                (Found::Bad, Place::Inside, _) => sometimes!("a log ended in the middle of a batch"),
+                (_, Place::Start, _) => sometimes!("a log ended before the OPEN of a segment"),
+                (_, _, Ending::Keep) => sometimes!("a log ended as it was attested"),
+                _ => {}
+            }
             // Only now: behind damage there are entries missing of which the frames left do not know.
             walked
                 .replay

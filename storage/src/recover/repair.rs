@@ -20,6 +20,7 @@ use super::walk::{Loaded, Walked};
 /// disk.
 pub(super) fn apply<F: Fs>(fs: &F, walked: &mut Walked, ending: Ending) -> Result<(), OpenError> {
     if let Some(before) = &walked.before_tail {
+        sometimes!("a segment before the last was written again");
         // It is whole: it ends with SEAL.
         let from = unproven_from(walked, before);
         let file = fs.open(&before.path, true).map_err(OpenError::io("open", &before.path))?;
@@ -89,6 +90,7 @@ pub(super) fn remove_superfluous<F: Fs>(fs: &F, survey: &Survey, walked: &Walked
     let snapshots = others.map(|&position| survey.dir.join(snapshot::file_name(position)));
     let mut removed = false;
     for path in segments.chain(snapshots) {
+        sometimes!("recovery removed what a purge had left");
         fs.remove(&path).map_err(OpenError::io("unlink", &path))?;
         removed = true;
     }

@@ -85,6 +85,7 @@ impl<F: Fs> Wal<F> {
                 self.live.retain(|segment| !segments.contains(&segment.id));
                 self.swept = base;
                 if self.no_space == NoSpace::Wait {
+                    sometimes!("a purge made room for a spare");
                     self.no_space = NoSpace::Retry;
                 }
             }

@@ -97,7 +97,7 @@ fn entries(others: &[&Node], node: &Node, committed: &[Mark], found: &Log, major
     let durable = &node.shadow.durable;
     let below = (found.base.index.0..durable.base.index.0)
         .map(|at| (Index(at + 1), committed.get(at as usize).copied()));
-    let above = durable.entries.iter().map(|(index, mark)| (*index, Some(*mark)));
+    let above = durable.entries.from(Index(0)).map(|(index, mark)| (index, Some(mark)));
     below.chain(above).all(|(index, mark)| {
         let Some(mark) = mark else { return false };
         if found.holds(index, mark) {

@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use raftmap::node::open;
 use raftmap::storage::model::{Effect, Fault, ModelFs, Op};
-use raftmap::storage::types::{Index, Position};
 
 use crate::atlas::{Harm, Verdict, permits, verdict};
 use crate::dice::Dice;
@@ -53,22 +52,22 @@ impl World {
             2 => Effect::SyncStrayed(seed),
             _ => {
                 let Some((path, byte, bit)) = place(&node.disk, &mut self.nemesis) else { return };
-                node.harm = Harm::Latent;
+                (node.harm, node.excuse.harmed) = (Harm::Latent, true);
                 self.trace.sometimes("bits rotted under a running node");
                 node.disk.rot(&path, byte, bit);
                 return;
             }
         };
-        node.harm = Harm::Latent;
+        (node.harm, node.excuse.harmed) = (Harm::Latent, true);
         let after = self.nemesis.below(4);
         node.disk.fail(Fault { on: Some(Op::SyncData), after, effect, lasting: false });
     }
 
     /// The next segments that are mapped show a wrong bit: whoever reads that entry back stops, and finds it sound later.
     fn misread(&mut self, at: usize, seed: u64) {
-        let node = &mut self.nodes[at];
-        node.excused = true;
-        node.disk.fail(Fault { on: Some(Op::Map), after: 0, effect: Effect::Misread(seed), lasting: false });
+        self.excuse(at);
+        let misread = Fault { on: Some(Op::Map), after: 0, effect: Effect::Misread(seed), lasting: false };
+        self.nodes[at].disk.fail(misread);
     }
 
     /// What a crash leaves of a node's disk. Where that would be more harm than the atlas permits, the cache survives.
@@ -117,6 +116,7 @@ impl World {
             let found = verdict(&self.nodes[at], &disk);
             if self.permits(at, &found) {
                 self.trace.sometimes(what);
+                self.nodes[at].excuse.harmed = true;
                 if matches!(found, Verdict::Whole) {
                     self.trace.sometimes("damage did not matter");
                 }
@@ -208,40 +208,10 @@ impl World {
             Directory::Mended => "a sound copy was brought back",
         });
         let sound = disk.kill();
+        // A copy has what its original had, be it seen by then or not.
+        self.nodes[at].excuse.harmed &= what != Directory::Emptied;
         self.settle(at, disk, sound, found, Harm::None);
         true
-    }
-
-    /// All nodes stop, and each copy of one acknowledged record is damaged, with others behind it. From here on nobody
-    /// mends anything. The record's place; `None` where no record is in every log.
-    pub fn damage_everywhere(&mut self) -> Option<Position> {
-        (0..self.nodes.len()).for_each(|at| self.crash(at, Crash::Kill));
-        self.calm = Some(self.now);
-        let base = self.nodes.iter().map(|node| node.shadow.durable.base.index.0).max()?;
-        let behind = self.nodes.iter().map(|node| node.shadow.durable.last().0).min()?;
-        let end = behind.min(self.watch.committed().len() as u64);
-        if end < base + 6 {
-            return None;
-        }
-        let index = Index(self.nemesis.between(base + 1, end - 4));
-        let (term, crc) = self.watch.committed()[index.0 as usize - 1];
-        for at in 0..self.nodes.len() {
-            let node = &mut self.nodes[at];
-            for (path, offset) in frames_of(&node.disk, index, crc) {
-                assert!(node.disk.flip(&path, offset + 41, 3));
-            }
-            let Verdict::Refused(words) = verdict(node, &node.disk) else {
-                panic!("node {} opens, and its entry {index} is damaged", at + 1);
-            };
-            let record = Position { index, term };
-            assert!(
-                words.contains(&format!("entry {record}")),
-                "entry {record} is damaged, not named in: {words}"
-            );
-            node.harm = Harm::Spoiled(node.disk.kill());
-            self.at(self.now, Event::Start(at));
-        }
-        Some(Position { index, term })
     }
 
     /// Somebody starts a second process on a running node's directory, and another node on a copy of it.
@@ -253,7 +223,7 @@ impl World {
         }
         // Where calls of this disk were made to fail, one of the stranger's may.
         let refuses = |words: &Result<(), String>, why| {
-            words.as_ref().is_err_and(|words| node.excused || words.contains(why))
+            words.as_ref().is_err_and(|words| node.excuse.is_given() || words.contains(why))
         };
         let words = node.open_on(&node.disk).map(|_| ()).map_err(|error| error.to_string());
         assert!(refuses(&words, "in use"), "a second process: {words:?}");
@@ -347,21 +317,6 @@ fn file_kind(disk: &ModelFs, path: &Path) -> &'static str {
     let later =
         disk.files().into_iter().any(|other| other.as_path() > path && is_segment(&other) && begun(&other));
     if later { "bits rotted in a sealed segment" } else { "bits rotted in the last segment" }
-}
-
-/// Where the frames of this entry stand.
-fn frames_of(disk: &ModelFs, index: Index, crc: u32) -> Vec<(PathBuf, usize)> {
-    let mut found = Vec::new();
-    for (path, bytes) in files(disk).into_iter().filter(|(path, _)| is_segment(path)) {
-        for offset in (4_096..bytes.len().saturating_sub(40)).step_by(8) {
-            let header = &bytes[offset..offset + 40];
-            if header[0] == 4 && header[8..16] == index.0.to_le_bytes() && header[32..36] == crc.to_le_bytes()
-            {
-                found.push((path.clone(), offset));
-            }
-        }
-    }
-    found
 }
 
 pub fn is_segment(path: &Path) -> bool {

@@ -43,6 +43,9 @@ impl World {
         self.trace.note(self.now, 0, "calm", 0, 0);
         self.calm = Some(self.now);
         self.links.calm();
+        if self.ends_in_total_damage() {
+            return;
+        }
         if self.setup.faults.crippled {
             self.cripple();
         }
@@ -62,7 +65,7 @@ impl World {
             self.trace.sometimes("the end came with a damaged node");
         }
         let room = (self.nodes.len() - 1) / 2 - self.broken.len();
-        let more = self.nemesis.between(0, room as u64) as usize;
+        let more = self.nemesis.between(room.min(1) as u64, room as u64) as usize;
         let sound =
             self.nemesis.shuffled(self.nodes.len()).into_iter().filter(|at| !self.broken.contains(at));
         for at in sound.take(more).collect::<Vec<_>>() {
@@ -83,12 +86,13 @@ impl World {
                 self.links.sever(End::Node(at));
                 self.trace.sometimes("the end came with a node cut off");
             }
-            Fate::Stopped => {
-                if let Some(life) = &mut self.nodes[at].life {
+            Fate::Stopped => match &mut self.nodes[at].life {
+                Some(life) => {
                     life.paused.get_or_insert_default();
                     self.trace.sometimes("the end came with a stopped process");
                 }
-            }
+                None => self.trace.sometimes("the end came with a dead node"),
+            },
             Fate::DiskHangs => {
                 self.nodes[at].slowness = HUNG;
                 self.trace.sometimes("the end came with a disk that hangs");
@@ -158,11 +162,16 @@ impl World {
             let life = node.life.as_ref().ok_or_else(|| format!("node {} does not run", node.id()))?;
             self.promises.kept(&self.connections, node)?;
             let held = life.replica.held();
-            if held != Default::default() || life.writer.has_orders() {
-                return Err(format!("node {} still holds {held:?}", node.id()));
+            let busy = life.writer.has_orders() || life.writer.syncing || !life.jobs.is_empty();
+            if held != Default::default() || busy {
+                return Err(format!("node {} still holds {held:?}, or has work: {busy}", node.id()));
             }
             let raft = life.replica.raft().status();
             states.push((node.id(), raft.term, raft.role, raft.leader, raft.committed, raft.applied));
+        }
+        if self.transfers.values().any(|transfer| transfer.ends().iter().all(|at| !self.broken.contains(at)))
+        {
+            return Err("a snapshot is still on its way".into());
         }
         let leader = states.iter().find(|state| state.2 == RoleKind::Leader);
         let Some((leader, term, _, _, committed, _)) = leader.copied() else {

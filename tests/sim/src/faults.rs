@@ -58,7 +58,7 @@ pub fn names(faults: &Faults, nodes: usize) -> Vec<String> {
 }
 
 /// Faults that are ordered and strike later, if at all: by these marks one can tell.
-pub const LATER: [(&str, &[&str]); 2] = [
+pub const LATER: [(&str, &[&str]); 9] = [
     (
         "BadCall",
         &[
@@ -75,7 +75,61 @@ pub const LATER: [(&str, &[&str]); 2] = [
         "HarmRunning",
         &["a map was misread", "a sync lied", "a write went astray", "bits rotted under a running node"],
     ),
+    (
+        "HarmResting",
+        &[
+            "a file vanished",
+            "a file was cut short",
+            "a sector became unreadable",
+            "a sector was zeroed",
+            "bits rotted in NODE",
+            "bits rotted in a sealed segment",
+            "bits rotted in a snapshot",
+            "bits rotted in the last segment",
+        ],
+    ),
+    (
+        "Directory",
+        &[
+            "a directory was emptied",
+            "a directory was rolled back",
+            "a node went on from a copy of its directory",
+        ],
+    ),
+    ("FullDisk", &["a write found the disk full", "a log ran out of space"]),
+    (TORN, &["the power was cut and sectors torn"]),
+    (IN_RECOVERY, &["a recovery was crashed"]),
+    (TOTAL, &["every copy of a record was damaged and every node halted"]),
+    (
+        CRIPPLED,
+        &[
+            "the end came with a damaged node",
+            "the end came with a dead node",
+            "the end came with a disk that hangs",
+            "the end came with a node cut off",
+            "the end came with a stopped process",
+        ],
+    ),
 ];
+
+/// What may happen whenever a node ends, comes back, or everything ends.
+pub const TORN: &str = "torn";
+pub const IN_RECOVERY: &str = "in recovery";
+pub const CRIPPLED: &str = "crippled";
+pub const TOTAL: &str = "total damage";
+/// There is no sense in waiting for these.
+pub const AT_THE_END: [&str; 2] = [CRIPPLED, TOTAL];
+
+/// Of these, what the seed allows.
+pub fn manners(faults: &Faults, nodes: usize) -> impl Iterator<Item = &'static str> {
+    let manners = [
+        (TORN, faults.torn && faults.power),
+        (IN_RECOVERY, faults.in_recovery > 0 && (faults.kill || faults.power || faults.crash_loop)),
+        (CRIPPLED, faults.crippled && nodes > 2 && !faults.total),
+        (TOTAL, faults.total),
+    ];
+    manners.into_iter().filter(|(_, on)| *on).map(|(name, _)| name)
+}
 
 impl World {
     pub fn fault(&mut self) {
@@ -125,7 +179,7 @@ impl World {
         self.links.slow(End::Node(from), End::Node(to), by, loss);
         self.trace.sometimes("one direction of a link was slow");
         let time = self.nemesis.time(Duration::from_millis(100), Duration::from_secs(4));
-        self.after(time, Event::HealLinks);
+        self.after(time, Event::MendLink(from, to));
     }
 
     fn crash_loop(&mut self) {
@@ -238,18 +292,19 @@ impl World {
             _ => (Some(Op::ReadAt), Effect::Eio),
         };
         let after = self.nemesis.below(12);
-        self.nodes[at].excused = true;
+        self.excuse(at);
         self.nodes[at].disk.fail(Fault { on, after, effect, lasting: false });
         self.trace.sometimes("a disk call was made to fail");
     }
 
     fn full_disk(&mut self) {
         let at = self.nemesis.place(self.nodes.len());
+        self.excuse(at);
         let node = &mut self.nodes[at];
-        node.excused = true;
-        node.disk.set_quota(Some(node.disk.used() + self.nemesis.below(100_000)));
+        let left = self.nemesis.pick(&[0, 500, 4_000, 20_000]);
+        node.disk.set_quota(Some(node.disk.used() + left));
         self.trace.sometimes("a disk was full");
-        let time = self.nemesis.time(Duration::from_millis(100), Duration::from_secs(3));
+        let time = self.nemesis.time(Duration::from_millis(300), Duration::from_secs(4));
         self.after(time, Event::HealDisk(at));
     }
 
@@ -257,6 +312,7 @@ impl World {
         if self.broken.contains(&at) {
             return;
         }
+        self.note_struck(at);
         let node = &mut self.nodes[at];
         (node.slowness, node.doomed) = (1, false);
         node.disk.set_quota(None);

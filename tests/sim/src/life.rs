@@ -40,7 +40,7 @@ impl World {
                 panic!("node {} starts, and is damaged", at + 1);
             };
             // Where calls were made to fail, one may come before the damage is seen.
-            let unseen = self.nodes[at].excused && !error.contains("/disk/");
+            let unseen = self.nodes[at].excuse.is_given() && !error.contains("/disk/");
             return if unseen { self.start_later(at) } else { self.refused(at, &before, &error) };
         }
         if self.nodes[at].lives > 0
@@ -50,7 +50,7 @@ impl World {
             return self.crash_in_recovery(at);
         }
         if let Err(error) = self.nodes[at].open(self.now) {
-            assert!(self.nodes[at].excused, "node {} does not start: {error}", at + 1);
+            assert!(self.nodes[at].excuse.is_given(), "node {} does not start: {error}", at + 1);
             return self.start_later(at);
         }
         let cut = Cut::Some(self.disks.number());
@@ -145,6 +145,9 @@ impl World {
             let Some(name) = struck(op, effect) else { continue };
             self.trace.sometimes(name);
         }
+        if self.nodes[at].disk.take_met_quota() {
+            self.trace.sometimes("a write found the disk full");
+        }
     }
 
     pub fn crash(&mut self, at: usize, crash: Crash) {
@@ -209,7 +212,7 @@ impl World {
 
     /// The node stops by itself, and is started again.
     pub fn halt(&mut self, at: usize, why: &str) {
-        assert!(self.nodes[at].excused, "node {} stops by itself: {why}", at + 1);
+        assert!(self.nodes[at].excuse.is_given(), "node {} stops by itself: {why}", at + 1);
         self.trace.sometimes("a node stopped by itself");
         self.die(at);
     }

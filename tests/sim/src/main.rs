@@ -14,6 +14,9 @@ use raftmap_sim::shrink::Shrink;
 use raftmap_sim::world::World;
 use raftmap_sim::{soak, speed};
 
+#[global_allocator]
+static HEAP: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 const USAGE: &str = "\
 raftmap-sim soak --tally FILE [--hours H] [--from SEED] [--threads N]
     worlds of random seeds, added to the tally in FILE; 1 hour, from seed 1000000, on 2 threads

@@ -87,26 +87,27 @@ impl Links {
     }
 
     /// When a message from one end arrives at another: once, never, or more than once.
-    pub fn travel(&mut self, now: Duration, from: End, to: End) -> Vec<Duration> {
+    pub fn travel(&mut self, now: Duration, from: End, to: End) -> [Option<Duration>; 2] {
         let (slower, loss) = self.bad.get(&(from, to)).copied().unwrap_or_default();
         if self.is_cut(from, to) {
-            return Vec::new();
+            return [None; 2];
         }
         if self.dice.permille(self.setup.loss + loss) {
             self.befell.lost = true;
             self.lost += 1;
-            return Vec::new();
+            return [None; 2];
         }
-        let mut times = vec![self.delay() + slower];
+        let first = self.delay() + slower;
+        let mut second = None;
         if self.dice.permille(self.setup.doubled) {
             self.befell.doubled = true;
             self.doubled += 1;
-            times.push(self.delay() + slower);
+            second = Some(self.delay() + slower);
         }
         let latest = self.latest.entry((from, to)).or_default();
-        self.befell.overtook |= now + times[0] < *latest;
-        *latest = (*latest).max(now + times[0]);
-        times
+        self.befell.overtook |= now + first < *latest;
+        *latest = (*latest).max(now + first);
+        [Some(first), second]
     }
 
     /// As [`Links::travel`] on a connection that repeats what is lost and sorts out doubles: late, or never when cut.
@@ -147,9 +148,14 @@ impl Links {
         self.setup = setup;
     }
 
+    /// Nothing is cut any more.
     pub fn heal(&mut self) {
         self.cut.clear();
-        self.bad.clear();
+    }
+
+    /// This direction is as the others again.
+    pub fn mend(&mut self, from: End, to: End) {
+        self.bad.remove(&(from, to));
     }
 
     /// Nothing goes to this end or comes from it, ever again.
@@ -170,6 +176,7 @@ impl Links {
     /// Everything arrives from now on, in time.
     pub fn calm(&mut self) {
         self.heal();
+        self.bad.clear();
         (self.setup.loss, self.setup.doubled, self.setup.late) = (0, 0, 0);
     }
 

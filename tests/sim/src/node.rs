@@ -17,6 +17,7 @@ use raftmap::{NodeConfig, StartError};
 
 use crate::atlas::Harm;
 use crate::clocks::Leap;
+use crate::excuse::Excuse;
 use crate::shadow::Shadow;
 use crate::writer::Writer;
 
@@ -39,8 +40,7 @@ pub struct Node {
     pub slowness: u32,
     /// It dies as soon as it has a chore or a snapshot in hand.
     pub doomed: bool,
-    /// Faults were ordered for its disk: it may refuse.
-    pub excused: bool,
+    pub excuse: Excuse,
     pub harm: Harm,
     /// It held less than it had acknowledged, once: its leader may say so.
     pub set_back: bool,
@@ -79,38 +79,40 @@ pub struct Life {
     pub applied: Index,
 }
 
-/// What a replica wants done, in its order.
+/// What a replica wants done beyond writing.
 pub enum Effect {
     Send(Outbound),
-    Submit(BatchNumber, Batch),
     Reply(ClientId, Response),
     Start(Job),
     Changed(SoftState),
 }
 
-/// Collects them.
+/// What a replica wants done, of each kind in its order.
 #[derive(Default)]
-pub struct Tray(pub Vec<Effect>);
+pub struct Tray {
+    pub batches: Vec<(BatchNumber, Batch)>,
+    pub others: Vec<Effect>,
+}
 
 impl Host for Tray {
     fn send(&mut self, outbound: Outbound) {
-        self.0.push(Effect::Send(outbound));
+        self.others.push(Effect::Send(outbound));
     }
 
     fn submit(&mut self, number: BatchNumber, batch: Batch) {
-        self.0.push(Effect::Submit(number, batch));
+        self.batches.push((number, batch));
     }
 
     fn reply(&mut self, client: ClientId, response: Response) {
-        self.0.push(Effect::Reply(client, response));
+        self.others.push(Effect::Reply(client, response));
     }
 
     fn start(&mut self, job: Job) {
-        self.0.push(Effect::Start(job));
+        self.others.push(Effect::Start(job));
     }
 
     fn changed(&mut self, state: SoftState) {
-        self.0.push(Effect::Changed(state));
+        self.others.push(Effect::Changed(state));
     }
 }
 
@@ -127,7 +129,7 @@ impl Node {
             sync,
             slowness: 1,
             doomed: false,
-            excused: false,
+            excuse: Excuse::default(),
             harm: Harm::None,
             set_back: false,
             locked_out: false,

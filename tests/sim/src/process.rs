@@ -7,9 +7,10 @@ use raftmap::Fault;
 use raftmap::node::jobs;
 use raftmap::node::replica::{ClientId, Durable, Input, Job};
 use raftmap::raft::{BatchNumber, Body, Outbound, Regression, RoleKind, SoftState};
+use raftmap::storage::Recovered;
 use raftmap::storage::model::Cut;
 use raftmap::storage::snapshot::SnapshotError;
-use raftmap::storage::types::{Batch, NodeId};
+use raftmap::storage::types::{Batch, NodeId, frame_len};
 use raftmap::wire::client::{Answer, Ask, Response, encode_response};
 use raftmap::wire::peer;
 
@@ -27,6 +28,9 @@ use crate::writer::Next;
 
 /// The replica's clock.
 pub const TICK: Duration = Duration::from_millis(10);
+/// Every so many batches what is durable is compared with the disk. Recovery does so after each crash too, but what a
+/// log calls durable too early is there by then.
+const LOOK_EVERY: u64 = 128;
 /// As in `node::writer`.
 const IDLE: Duration = Duration::from_millis(50);
 
@@ -42,7 +46,7 @@ impl World {
             Inner::Wake => self.wake(at),
             Inner::Sync { took } => self.synced(at, took),
             Inner::Chore => self.chore(at),
-            Inner::Quiet { turns } => self.quiet(at, turns),
+            Inner::Quiet => self.quiet(at),
             Inner::LookAgain => self.writer_turn(at),
             Inner::Job => self.job(at),
         }
@@ -53,10 +57,11 @@ impl World {
     pub fn tick(&mut self, at: usize) {
         let period = self.nodes[at].truly(TICK);
         self.inside(at, period, Inner::Tick);
-        if let Some(life) = &mut self.nodes[at].life {
-            life.tick_due = true;
+        let Some(life) = &mut self.nodes[at].life else { return };
+        life.tick_due = true;
+        if !life.woken {
+            self.wake(at);
         }
-        self.rouse(at, Duration::ZERO);
     }
 
     /// Its clock says that it is time.
@@ -88,8 +93,8 @@ impl World {
         let clock = node.clock(self.now);
         let Some(life) = &mut node.life else { return };
         life.woken = false;
-        let mut tray = Tray::default();
-        for input in std::mem::take(&mut life.inbox) {
+        let mut tray = std::mem::take(&mut self.tray);
+        for input in life.inbox.drain(..) {
             life.replica.step(clock, input, &mut tray);
         }
         if std::mem::take(&mut life.tick_due) {
@@ -97,7 +102,8 @@ impl World {
         }
         let advanced = life.replica.advance(clock, &mut tray);
         let number = self.nodes[at].lives;
-        self.effects(at, tray.0);
+        self.effects(at, &mut tray);
+        self.tray = tray;
         if self.nodes[at].life.is_none() || self.nodes[at].lives != number {
             return;
         }
@@ -153,18 +159,14 @@ impl World {
     }
 
     /// Batches first: what is committed and told to others is checked against them.
-    fn effects(&mut self, at: usize, effects: Vec<Effect>) {
-        let (batches, others) = effects.into_iter().partition(|effect| matches!(effect, Effect::Submit(..)));
-        self.carry_out(at, batches);
+    fn effects(&mut self, at: usize, tray: &mut Tray) {
+        for (number, batch) in tray.batches.drain(..) {
+            self.submit(at, number, batch);
+        }
         self.moved(at);
-        self.carry_out(at, others);
-    }
-
-    fn carry_out(&mut self, at: usize, effects: Vec<Effect>) {
-        for effect in effects {
+        for effect in tray.others.drain(..) {
             match effect {
                 Effect::Send(outbound) => self.send(at, &outbound),
-                Effect::Submit(number, batch) => self.submit(at, number, batch),
                 Effect::Reply(client, response) => self.reply(at, client, response),
                 Effect::Start(job) => self.start_job(at, job),
                 Effect::Changed(state) => self.changed(at, state),
@@ -187,7 +189,7 @@ impl World {
         let early = match self.setup.sabotage {
             Some(Sabotage::EarlyDurable) => true,
             Some(Sabotage::EarlyLeader) => leads && batch.hard_state.is_none(),
-            Some(Sabotage::StaleReads | Sabotage::NoAtlas) | None => false,
+            Some(Sabotage::LyingDisks | Sabotage::StaleReads | Sabotage::NoAtlas) | None => false,
         };
         life.writer.submit(number, batch);
         if early {
@@ -233,7 +235,7 @@ impl World {
         self.trace.bytes(&bytes);
         let to = outbound.to.0 as usize - 1;
         let late = self.tap.as_mut().map_or(Duration::ZERO, |tap| tap.sent(&outbound.message, bytes.len()));
-        for time in self.links.travel(self.now, End::Node(at), End::Node(to)) {
+        for time in self.links.travel(self.now, End::Node(at), End::Node(to)).into_iter().flatten() {
             self.after(time + late, Event::Peer { from: at, to, bytes: bytes.clone() });
         }
         self.note_links();
@@ -315,7 +317,6 @@ impl World {
             Ok(turn) => turn,
             Err(error) => return self.halt_log(at, &error),
         };
-        let turns = life.writer.turns;
         self.tell(at, turn.tell);
         if turn.chore {
             let time = self.disk_time(at);
@@ -329,7 +330,7 @@ impl World {
                 let took = self.disk_time(at);
                 self.inside(at, took, Inner::Sync { took });
             }
-            Some(Next::Quiet) => self.inside(at, IDLE, Inner::Quiet { turns }),
+            Some(Next::Quiet) => self.watch_quiet(at, now + IDLE),
             None => {}
         }
     }
@@ -368,12 +369,28 @@ impl World {
                     self.trace.note(self.now, at, "synced", through.0, 0);
                     let checked = self.nodes[at].shadow.synced(through.0);
                     self.must(checked);
+                    if self.setup.watched && through.0.is_multiple_of(LOOK_EVERY) {
+                        self.look_at_disk(at);
+                    }
                 }
             }
             Input::NoSpace(true) => self.trace.sometimes("a log ran out of space"),
             Input::NoSpace(false) => self.trace.sometimes("a log found space again without a restart"),
             _ => {}
         }
+    }
+
+    /// What the log has just called durable is on the disk itself, and within its bound there.
+    fn look_at_disk(&mut self, at: usize) {
+        let node = &self.nodes[at];
+        if matches!(node.harm, Harm::Latent) {
+            return;
+        }
+        let kept = node.look(&node.disk.cut(Cut::LoseAll)).and_then(|recovered| {
+            node.shadow.keeps(&Log::of(&recovered)?)?;
+            self.watch.bytes(node, frames_of(&recovered))
+        });
+        self.must(kept.map_err(|error| format!("{} after a sync: {error}", node.id())));
     }
 
     fn chore(&mut self, at: usize) {
@@ -395,7 +412,7 @@ impl World {
     fn purged(&mut self, at: usize) {
         self.trace.sometimes("segments were purged");
         let node = &self.nodes[at];
-        if !self.setup.watched || matches!(node.harm, Harm::Latent) || node.excused {
+        if !self.setup.watched || matches!(node.harm, Harm::Latent) || node.excuse.is_given() {
             return;
         }
         let left = node.look(&node.disk.cut(Cut::LoseAll)).and_then(|recovered| Log::of(&recovered));
@@ -403,11 +420,20 @@ impl World {
         self.must(kept.map_err(|error| format!("{} after a purge: {error}", node.id())));
     }
 
-    fn quiet(&mut self, at: usize, turns: u64) {
+    fn watch_quiet(&mut self, at: usize, due: Duration) {
+        let Some(life) = &mut self.nodes[at].life else { return };
+        if !std::mem::replace(&mut life.writer.watched, true) {
+            self.inside(at, due.saturating_sub(self.now), Inner::Quiet);
+        }
+    }
+
+    fn quiet(&mut self, at: usize) {
         let now = self.now;
         let Some(life) = &mut self.nodes[at].life else { return };
-        if life.writer.turns != turns || life.writer.syncing {
-            return;
+        life.writer.watched = false;
+        let Some(due) = life.writer.quiet_at(IDLE) else { return };
+        if due > now {
+            return self.watch_quiet(at, due);
         }
         match life.writer.idle(now) {
             Ok(tell) => {
@@ -456,7 +482,7 @@ impl World {
                         Input::SnapshotWritten(Ok(snapshot))
                     }
                     Err(error) => {
-                        assert!(node.excused, "{}: {error}", node.id());
+                        assert!(node.excuse.is_given(), "{}: {error}", node.id());
                         self.trace.sometimes("a snapshot could not be written");
                         failed(&error).unwrap_or_else(|| Input::SnapshotWritten(Err(error.to_string())))
                     }
@@ -473,6 +499,12 @@ impl World {
             }
         }
     }
+}
+
+/// Bytes of the frames above the snapshot, and of one hard state.
+fn frames_of(recovered: &Recovered) -> u64 {
+    let entries = recovered.log.iter().map(|meta| frame_len(u64::from(meta.payload_len)));
+    entries.sum::<u64>() + frame_len(16)
 }
 
 /// What a snapshot's error means to the node beyond the snapshot.

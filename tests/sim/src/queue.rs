@@ -1,40 +1,45 @@
 //! What happens next: events by their time, those of one time in the order in which they were put there.
 
-use std::cmp::Ordering;
+use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::time::Duration;
 
 /// See the module's description.
 #[derive(Debug)]
 pub struct Queue<E> {
-    heap: BinaryHeap<Timed<E>>,
+    /// The next one first: its time in nanoseconds and its number in one word, and its place in `events`. What is moved
+    /// about is small.
+    heap: BinaryHeap<Reverse<(u128, usize)>>,
+    events: Vec<Option<E>>,
+    /// Places in `events` that nothing has.
+    free: Vec<usize>,
     put: u64,
-}
-
-#[derive(Debug)]
-struct Timed<E> {
-    at: Duration,
-    number: u64,
-    event: E,
 }
 
 impl<E> Queue<E> {
     pub fn new() -> Self {
-        Self { heap: BinaryHeap::new(), put: 0 }
+        Self { heap: BinaryHeap::new(), events: Vec::new(), free: Vec::new(), put: 0 }
     }
 
     pub fn put(&mut self, at: Duration, event: E) {
         self.put += 1;
-        self.heap.push(Timed { at, number: self.put, event });
+        let place = self.free.pop().unwrap_or_else(|| {
+            self.events.push(None);
+            self.events.len() - 1
+        });
+        self.events[place] = Some(event);
+        self.heap.push(Reverse((at.as_nanos() << 64 | u128::from(self.put), place)));
     }
 
     /// When the next one is due.
     pub fn due(&self) -> Option<Duration> {
-        self.heap.peek().map(|timed| timed.at)
+        self.heap.peek().map(|Reverse((key, _))| time_of(*key))
     }
 
     pub fn pop(&mut self) -> Option<(Duration, E)> {
-        self.heap.pop().map(|timed| (timed.at, timed.event))
+        let Reverse((key, place)) = self.heap.pop()?;
+        self.free.push(place);
+        self.events[place].take().map(|event| (time_of(key), event))
     }
 }
 
@@ -44,23 +49,6 @@ impl<E> Default for Queue<E> {
     }
 }
 
-/// The heap gives its greatest first: what comes earlier is greater.
-impl<E> Ord for Timed<E> {
-    fn cmp(&self, other: &Self) -> Ordering {
-        (other.at, other.number).cmp(&(self.at, self.number))
-    }
+fn time_of(key: u128) -> Duration {
+    Duration::from_nanos((key >> 64) as u64)
 }
-
-impl<E> PartialOrd for Timed<E> {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl<E> PartialEq for Timed<E> {
-    fn eq(&self, other: &Self) -> bool {
-        self.number == other.number
-    }
-}
-
-impl<E> Eq for Timed<E> {}

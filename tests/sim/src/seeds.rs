@@ -50,6 +50,7 @@ pub fn seeds(test: &str, count: u64, setup: impl Fn(u64) -> Setup + Sync) -> Tal
     });
     let tally = tally.into_inner().unwrap_or_else(PoisonError::into_inner);
     assert!(tally.violations.is_empty(), "{:#?}", tally.violations);
+    assert_eq!(tally.unknown(), None);
     assert!(fixed || tally.worlds >= count, "only {} worlds of {end} count", tally.worlds);
     tally
 }

@@ -93,6 +93,8 @@ pub struct Faults {
     pub directory: bool,
     /// At the end a minority stays as broken as it can be.
     pub crippled: bool,
+    /// The end is the damage of every copy of a record.
+    pub total: bool,
 }
 
 /// How links are when nothing is cut.
@@ -116,6 +118,8 @@ pub enum Sabotage {
     EarlyDurable,
     /// The same, where it leads and no vote is in the batch: only what is committed without a durable quorum shows it.
     EarlyLeader,
+    /// Disks say that they have synced and have not: seen by looking at them.
+    LyingDisks,
     /// Clients take stale answers for reads.
     StaleReads,
     /// Disks are harmed and set back whether the cluster can bear it or not.
@@ -123,7 +127,8 @@ pub enum Sabotage {
 }
 
 impl Sabotage {
-    pub const ALL: [Self; 4] = [Self::EarlyDurable, Self::EarlyLeader, Self::StaleReads, Self::NoAtlas];
+    pub const ALL: [Self; 5] =
+        [Self::EarlyDurable, Self::EarlyLeader, Self::LyingDisks, Self::StaleReads, Self::NoAtlas];
 }
 
 impl Setup {
@@ -157,7 +162,11 @@ impl Setup {
         let syncs = (0..nodes).map(|_| dice.time(millis(1) / 10, millis(10))).collect();
         let sizes = draw_sizes(&mut dice, max_raft_state, &limits, segment_bytes);
         let load = Load::draw(&mut dice);
-        let (faults, mut net) = (Faults::draw(&mut dice), Net::draw(&mut dice));
+        let (mut faults, mut net) = (Faults::draw(&mut dice), Net::draw(&mut dice));
+        // A log that is seldom compacted hardly asks for space.
+        faults.full_disk &= max_raft_state.is_some_and(|bound| bound <= 64_000);
+        // What every disk is to lose at the end, none may have lost before.
+        (faults.harm, faults.directory) = (faults.harm && !faults.total, faults.directory && !faults.total);
         net.doubled = if nodes == 1 { 0 } else { net.doubled };
         let offsets = (0..nodes).map(|_| dice.time(millis(1), millis(86_400_000))).collect();
         // Long enough for each kind to have its turn.
@@ -261,18 +270,19 @@ impl Faults {
             kill: coin(),
             power: coin(),
             torn: coin(),
-            in_recovery: if coin() { 300 } else { 0 },
+            in_recovery: if coin() { 400 } else { 0 },
             pause: coin(),
             partition: coin(),
             slow_disk: coin(),
             bad_calls: coin(),
-            full_disk: coin() && coin(),
+            full_disk: coin(),
             bad_link: coin(),
             crash_loop: coin() && coin(),
             leap: coin(),
             harm: coin(),
             directory: coin(),
             crippled: coin(),
+            total: dice.below(32) == 0,
         }
     }
 
@@ -295,6 +305,7 @@ impl Faults {
             harm: false,
             directory: false,
             crippled: false,
+            total: false,
         }
     }
 }

@@ -3,11 +3,76 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use raftmap_storage::types::{Batch, HardState, Index, NodeId, Position, Term};
+use raftmap_storage::types::{Batch, Entry, HardState, Index, NodeId, Position, SnapshotMark, Term};
 use raftmap_storage::{Recovered, find};
 
 /// An entry's term and checksum: enough to tell it from any other.
 pub type Mark = (Term, u32);
+
+/// Marks of entries without a gap between them.
+#[derive(Clone, Debug, Default)]
+pub struct Marks {
+    /// The index of the first of them.
+    first: u64,
+    marks: Vec<Mark>,
+}
+
+impl Marks {
+    pub fn get(&self, index: Index) -> Option<Mark> {
+        self.marks.get(index.0.checked_sub(self.first)? as usize).copied()
+    }
+
+    /// The index of the last one.
+    pub fn last(&self) -> Option<Index> {
+        (!self.marks.is_empty()).then(|| Index(self.behind() - 1))
+    }
+
+    /// Those from `from` on.
+    pub fn from(&self, from: Index) -> impl Iterator<Item = (Index, Mark)> + '_ {
+        let from = from.0.max(self.first);
+        let marks = self.marks.get((from - self.first) as usize..).unwrap_or_default();
+        (from..).map(Index).zip(marks.iter().copied())
+    }
+
+    fn put(&mut self, index: Index, mark: Mark) {
+        match index.0.checked_sub(self.first).map(|place| place as usize) {
+            Some(place) if place < self.marks.len() => self.marks[place] = mark,
+            Some(place) if place == self.marks.len() && place > 0 => self.marks.push(mark),
+            _ => *self = Self { first: index.0, marks: vec![mark] },
+        }
+    }
+
+    fn cut_above(&mut self, last: Index) {
+        self.marks.truncate((last.0 + 1).saturating_sub(self.first) as usize);
+    }
+
+    fn behind(&self) -> u64 {
+        self.first + self.marks.len() as u64
+    }
+}
+
+/// What a batch does to a log.
+#[derive(Debug)]
+struct Change {
+    number: u64,
+    hard_state: Option<HardState>,
+    truncate: Option<Position>,
+    entries: Vec<(Index, Mark)>,
+    snapshot: Option<SnapshotMark>,
+}
+
+impl Change {
+    fn of(number: u64, batch: &Batch) -> Self {
+        let mark = |entry: &Entry| (entry.position.index, (entry.position.term, entry.payload_crc));
+        Self {
+            number,
+            hard_state: batch.hard_state,
+            truncate: batch.truncate,
+            entries: batch.entries.iter().map(mark).collect(),
+            snapshot: batch.snapshot,
+        }
+    }
+}
 
 /// A log by its entries' marks.
 #[derive(Clone, Debug, Default)]
@@ -15,42 +80,42 @@ pub struct Log {
     /// What the snapshot in force stands for.
     pub base: Position,
     /// Some at and below `base` may still be here.
-    pub entries: BTreeMap<Index, Mark>,
+    pub entries: Marks,
     pub hard_state: HardState,
 }
 
 impl Log {
     /// Whether it holds this entry, or a snapshot behind it.
     pub fn holds(&self, index: Index, mark: Mark) -> bool {
-        self.base.index >= index || self.entries.get(&index) == Some(&mark)
+        self.base.index >= index || self.entries.get(index) == Some(mark)
     }
 
     pub fn last(&self) -> Index {
-        self.entries.last_key_value().map_or(self.base.index, |(last, _)| (*last).max(self.base.index))
+        self.entries.last().map_or(self.base.index, |last| last.max(self.base.index))
     }
 
     /// The term of the entry there, where it is known.
     pub fn term_at(&self, index: Index) -> Option<Term> {
-        match self.entries.get(&index) {
-            Some((term, _)) => Some(*term),
+        match self.entries.get(index) {
+            Some((term, _)) => Some(term),
             None if index == self.base.index => Some(self.base.term),
             None => None,
         }
     }
 
-    fn follow(&mut self, batch: &Batch) {
-        if let Some(hard_state) = batch.hard_state {
+    fn follow(&mut self, change: &Change) {
+        if let Some(hard_state) = change.hard_state {
             self.hard_state = hard_state;
         }
-        if let Some(to) = batch.truncate {
-            self.entries.split_off(&to.index.next());
+        if let Some(to) = change.truncate {
+            self.entries.cut_above(to.index);
         }
-        for entry in &batch.entries {
-            self.entries.insert(entry.position.index, (entry.position.term, entry.payload_crc));
+        for (index, mark) in &change.entries {
+            self.entries.put(*index, *mark);
         }
-        if let Some(mark) = batch.snapshot {
+        if let Some(mark) = change.snapshot {
             if mark.reset {
-                self.entries.clear();
+                self.entries = Marks::default();
             }
             self.base = mark.snapshot.position;
         }
@@ -61,7 +126,7 @@ impl Log {
         let base = recovered.snapshot.map_or(Position::ZERO, |snapshot| snapshot.position);
         let tail: BTreeMap<Index, u32> =
             recovered.tail.iter().map(|entry| (entry.position.index, entry.payload_crc)).collect();
-        let mut entries = BTreeMap::new();
+        let mut entries = Marks::default();
         let mut index = base.index;
         for meta in &recovered.log {
             index = index.next();
@@ -73,7 +138,7 @@ impl Log {
                     segment.entry(index).map_err(|error| error.to_string())?.payload_crc
                 }
             };
-            entries.insert(index, (meta.term, crc));
+            entries.put(index, (meta.term, crc));
         }
         Ok(Self { base, entries, hard_state: recovered.hard_state })
     }
@@ -86,7 +151,7 @@ pub struct Shadow {
     pub log: Log,
     /// With everything that was reported durable.
     pub durable: Log,
-    pending: VecDeque<(u64, Batch)>,
+    pending: VecDeque<Change>,
     /// Votes that are durable or were spoken of, over all lives.
     votes: BTreeMap<Term, NodeId>,
     /// How far the disk ever reached in each term: what is acknowledged in one may be cut in the next.
@@ -102,8 +167,9 @@ impl Shadow {
         {
             return Err(format!("goes from {had:?} to {has:?}"));
         }
-        self.log.follow(batch);
-        self.pending.push_back((number, batch.clone()));
+        let change = Change::of(number, batch);
+        self.log.follow(&change);
+        self.pending.push_back(change);
         Ok(())
     }
 
@@ -123,13 +189,10 @@ impl Shadow {
 
     /// Everything up to this batch is on the disk.
     pub fn synced(&mut self, through: u64) -> Result<(), String> {
-        while let Some((number, batch)) = self.pending.pop_front() {
-            if number > through {
-                self.pending.push_front((number, batch));
-                return Ok(());
-            }
+        while self.pending.front().is_some_and(|change| change.number <= through) {
+            let Some(change) = self.pending.pop_front() else { break };
             self.reach();
-            self.durable.follow(&batch);
+            self.durable.follow(&change);
             self.reach();
             self.voted(self.durable.hard_state)?;
         }
@@ -193,12 +256,13 @@ impl Shadow {
             return Err(format!("recovered {has:?}, durable was {had:?}"));
         }
         // What was under way may have cut the log, or replaced it by a snapshot.
-        let cut = self.pending.iter().filter_map(|(_, batch)| batch.truncate.map(|to| to.index)).min();
-        let reset = self.pending.iter().any(|(_, batch)| batch.snapshot.is_some_and(|mark| mark.reset));
+        let cut = self.pending.iter().filter_map(|change| change.truncate.map(|to| to.index)).min();
+        let reset = self.pending.iter().any(|change| change.snapshot.is_some_and(|mark| mark.reset));
         if !reset {
             let kept = cut.unwrap_or(Index(u64::MAX));
-            for (index, mark) in self.durable.entries.range(..=kept) {
-                if !found.holds(*index, *mark) {
+            let durable = self.durable.entries.from(found.base.index.next());
+            for (index, mark) in durable.take_while(|(index, _)| *index <= kept) {
+                if !found.holds(index, mark) {
                     let found = found.entries.get(index);
                     return Err(format!(
                         "entry {index} was durable as {mark:?} and is {found:?} after recovery"

@@ -20,7 +20,8 @@ pub struct Tally {
     pub open: BTreeSet<u64>,
     /// Worlds that count.
     pub worlds: u64,
-    /// Worlds that do not: hardly anything was done, or something that was drawn never went wrong.
+    /// Worlds that do not, in no figure below but `idle` and `never`: hardly anything was done, or something that was
+    /// drawn never went wrong.
     pub vacuous: u64,
     /// Of these: fewer than fifty answers.
     pub idle: u64,
@@ -60,18 +61,19 @@ impl Tally {
     }
 
     fn add(&mut self, report: &Report) {
-        match report.counts() {
-            true => self.worlds += 1,
-            false => self.vacuous += 1,
+        let never = report.faults.iter().filter(|(_, count)| **count == 0).map(|(kind, _)| (kind.clone(), 1));
+        sum(&mut self.never, &never.collect::<BTreeMap<String, u64>>());
+        if !report.counts() {
+            self.vacuous += 1;
+            self.idle += u64::from(report.is_idle());
+            return;
         }
-        self.idle += u64::from(report.is_idle());
+        self.worlds += 1;
         self.time += report.time;
         self.done += report.done;
         self.events += report.popped;
         sum(&mut self.checked, &report.checked);
         sum(&mut self.faults, &report.faults);
-        let never = report.faults.iter().filter(|(_, count)| **count == 0).map(|(kind, _)| (kind.clone(), 1));
-        sum(&mut self.never, &never.collect::<BTreeMap<String, u64>>());
         sum(&mut self.marks, &report.marks);
     }
 
@@ -84,16 +86,20 @@ impl Tally {
         if self.vacuous * 10 > self.worlds + self.vacuous {
             red.push(format!("{} of {} worlds show nothing", self.vacuous, self.worlds + self.vacuous));
         }
-        let checks = |name| self.checked.get(name).copied().unwrap_or(0);
-        let ended = [history::ORDERED, history::WITNESSED, history::SEARCHED].map(checks).iter().sum::<u64>();
-        if checks(history::UNKNOWN) * 1_000 > ended {
-            red.push(format!("{} of {ended} checks came to no end", checks(history::UNKNOWN)));
-        }
+        red.extend(self.unknown());
         let missed: Vec<_> = marks::ALL.iter().filter(|name| !self.marks.contains_key(**name)).collect();
         if self.worlds >= LONG && !missed.is_empty() {
             red.push(format!("never met: {missed:?}"));
         }
         red
+    }
+
+    /// Checks that came to no end, where they are more than one in a thousand.
+    pub fn unknown(&self) -> Option<String> {
+        let checks = |name| self.checked.get(name).copied().unwrap_or(0);
+        let ended = [history::ORDERED, history::WITNESSED, history::SEARCHED].map(checks).iter().sum::<u64>();
+        let unknown = checks(history::UNKNOWN);
+        (unknown * 1_000 > ended).then(|| format!("{unknown} of {ended} checks came to no end"))
     }
 
     /// The table at a run's end.

@@ -34,6 +34,13 @@ pub struct Transfer {
     pause: Duration,
 }
 
+impl Transfer {
+    /// The places of sender and receiver.
+    pub fn ends(&self) -> [usize; 2] {
+        [self.from, self.to]
+    }
+}
+
 impl World {
     pub fn send_snapshot(
         &mut self,

@@ -30,7 +30,8 @@ pub struct Watch {
     pub reads: Reads,
     digests: BTreeMap<Index, [u8; 32]>,
     snapshots: BTreeMap<Index, SnapshotId>,
-    looks: u64,
+    /// By node: events since its whole log was looked at.
+    unseen: Vec<u64>,
     /// Bytes of the largest entry so far.
     largest: u64,
     pub max_term: Term,
@@ -130,10 +131,8 @@ impl Watch {
         let Some(life) = &node.life else { return Ok(Index(0)) };
         let (id, raft) = (node.id(), life.replica.raft());
         let status = raft.status();
-        // The core's own check walks the whole log: a long one is looked at more seldom.
-        self.looks += 1;
-        let seldom = if status.last.index.0 - status.snapshot.0 < 16 { 8 } else { 256 };
-        if self.looks.is_multiple_of(seldom) {
+        raft.check_ends();
+        if self.looks_within(at, raft.log_length()) {
             raft.check_invariants();
         }
         if status.committed < life.committed {
@@ -163,7 +162,7 @@ impl Watch {
         let mut index = life.committed.max(Index(node.shadow.log.base.index.0.min(status.committed.0)));
         while index < committed {
             index = index.next();
-            let Some(mark) = node.shadow.log.entries.get(&index).copied() else {
+            let Some(mark) = node.shadow.log.entries.get(index) else {
                 return Err(format!("{id} calls {index} committed and does not have it"));
             };
             self.commit(nodes, index, mark, status.term)?;
@@ -171,6 +170,17 @@ impl Watch {
         self.bytes(node, status.raft_state_bytes)?;
         held(node)?;
         Ok(committed)
+    }
+
+    /// A look at a whole log costs as much as it is long: over so many events that is one entry for each.
+    fn looks_within(&mut self, at: usize, length: u64) -> bool {
+        self.unseen.resize(self.unseen.len().max(at + 1), 0);
+        self.unseen[at] += 1;
+        let due = self.unseen[at] >= length.max(8);
+        if due {
+            self.unseen[at] = 0;
+        }
+        due
     }
 
     fn commit(&mut self, nodes: &[Node], index: Index, mark: Mark, term: Term) -> Checked {
@@ -188,7 +198,8 @@ impl Watch {
         on_a_majority(nodes, index, mark)
     }
 
-    fn bytes(&self, node: &Node, bytes: u64) -> Checked {
+    /// The log keeps to its bound, but for the last entry and the no-ops of new leaders.
+    pub fn bytes(&self, node: &Node, bytes: u64) -> Checked {
         let Some(bound) = node.config.max_raft_state else { return Ok(()) };
         let most = 2 * bound + self.largest + NO_OPS * frame_len(8);
         if bytes <= most {
@@ -254,11 +265,11 @@ fn acknowledges_what_the_leader_has(nodes: &[Node], at: usize, outbound: &Outbou
     let leader = &nodes[outbound.to.0 as usize - 1];
     let state = leader.life.as_ref().map(|life| life.replica.soft_state());
     let leads = |state: SoftState| state.role == RoleKind::Leader && state.term == outbound.message.term;
-    let Some(mark) = nodes[at].shadow.durable.entries.get(matched).filter(|_| state.is_some_and(leads))
+    let Some(mark) = nodes[at].shadow.durable.entries.get(*matched).filter(|_| state.is_some_and(leads))
     else {
         return Ok(());
     };
-    if leader.shadow.log.holds(*matched, *mark) {
+    if leader.shadow.log.holds(*matched, mark) {
         return Ok(());
     }
     Err(format!("{} acknowledges {matched} as {mark:?}, which is not {}'s", nodes[at].id(), leader.id()))

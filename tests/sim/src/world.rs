@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use raftmap::clerk::machine::ServerId;
-use raftmap::storage::model::ModelFs;
+use raftmap::storage::marks::take as take_marks;
+use raftmap::storage::model::{Effect, Fault, ModelFs, Op};
 use raftmap::wire::client::Response;
 
 use crate::client::Client;
@@ -18,11 +19,11 @@ use crate::end::PATIENCE;
 use crate::faults;
 use crate::history::Call;
 use crate::nemesis::{Schedule, Struck};
-use crate::net::Links;
-use crate::node::{Connections, Node};
+use crate::net::{End, Links};
+use crate::node::{Connections, Node, Tray};
 use crate::promises::Promises;
 use crate::queue::Queue;
-use crate::setup::Setup;
+use crate::setup::{Sabotage, Setup};
 use crate::tap::Tap;
 use crate::trace::{Marks, Trace};
 use crate::transfer::Transfer;
@@ -69,11 +70,17 @@ pub enum Event {
     Relapse(usize, u64),
     /// Somebody works on a directory, for the nth time.
     Directory(usize, Directory, u32),
+    /// A partition ends.
     HealLinks,
+    /// One direction between two nodes is no longer slow.
+    MendLink(usize, usize),
     HealDisk(usize),
+    EndExcuse(usize),
     Calm,
     StopClients,
     Look,
+    /// Nobody serves: answers so far, once that was looked at.
+    Silent(Option<u64>),
 }
 
 impl Event {
@@ -98,6 +105,9 @@ impl Event {
             Self::Calm => [34, 0, 0],
             Self::StopClients => [35, 0, 0],
             Self::Look => [36, 0, 0],
+            Self::EndExcuse(at) => pair(39, *at, 0),
+            Self::MendLink(from, to) => pair(40, *from, *to),
+            Self::Silent(before) => [41, before.unwrap_or(0), 0],
             Self::Relapse(at, life) => [37, *at as u64, *life],
             Self::Directory(at, what, tries) => [38, *at as u64, (*what as u64) << 32 | u64::from(*tries)],
         }
@@ -111,7 +121,7 @@ impl Inner {
             Self::Wake => 2,
             Self::Sync { .. } => 3,
             Self::Chore => 4,
-            Self::Quiet { .. } => 5,
+            Self::Quiet => 5,
             Self::LookAgain => 6,
             Self::Job => 7,
         }
@@ -125,7 +135,7 @@ pub enum Inner {
     Wake,
     Sync { took: Duration },
     Chore,
-    Quiet { turns: u64 },
+    Quiet,
     LookAgain,
     Job,
 }
@@ -138,6 +148,8 @@ pub struct World {
     /// Events that have happened.
     popped: u64,
     pub nodes: Vec<Node>,
+    /// Empty, but for its room.
+    pub tray: Tray,
     pub clients: Vec<Client>,
     pub connections: Connections,
     pub promises: Promises,
@@ -169,6 +181,8 @@ pub struct World {
     /// What may have cost an election: faults, their ends, crashes.
     pub upsets: u64,
     pub over: bool,
+    /// It ended in total damage: there is nothing to judge.
+    pub halted: bool,
 }
 
 /// What a world came to.
@@ -243,7 +257,7 @@ impl World {
     fn lived(mut self) -> Result<Report, Failure> {
         let lived = catch_unwind(AssertUnwindSafe(|| {
             self.live();
-            if self.setup.watched {
+            if self.setup.watched && !self.halted {
                 self.judge();
             }
         }));
@@ -281,6 +295,7 @@ impl World {
             self.popped += 1;
             self.trace.numbers(at, event.numbers());
             self.handle(event);
+            take_marks(|name| self.trace.sometimes(name));
         }
     }
 
@@ -302,7 +317,9 @@ impl World {
         let setup = &self.setup;
         let kinds = faults::names(&setup.faults, setup.nodes).into_iter();
         let drawn = kinds.filter(|kind| setup.faults.every.is_some() && !setup.less.without.contains(kind));
-        let mut faults: BTreeMap<String, u64> = drawn.map(|kind| (kind, 0)).collect();
+        let manners = faults::manners(&setup.faults, setup.nodes).filter(|_| setup.faults.every.is_some());
+        let mut faults: BTreeMap<String, u64> =
+            drawn.chain(manners.map(str::to_owned)).map(|kind| (kind, 0)).collect();
         for struck in self.plan.struck.iter().filter(|struck| struck.fired) {
             *faults.entry(struck.kind.clone()).or_default() += 1;
         }
@@ -332,12 +349,17 @@ impl World {
             let disk = ModelFs::new(Dice::new(seed, &format!("disk {at}")).number());
             let mut node = Node::new(setup.node(at), setup.sizes, disk, setup.clocks[at], setup.syncs[at]);
             node.ahead = setup.offsets.get(at).copied().unwrap_or_default();
+            if setup.sabotage == Some(Sabotage::LyingDisks) {
+                let effect = Effect::SyncLied(seed);
+                node.disk.fail(Fault { on: Some(Op::SyncData), after: 40, effect, lasting: true });
+            }
             node
         });
         let client =
             |at| Client::new(setup.nodes, setup.load.window, Dice::new(seed, &format!("client {at}")));
         let mut world = Self {
             nodes: nodes.collect(),
+            tray: Tray::default(),
             clients: (0..setup.load.clients).map(client).collect(),
             connections: Connections::default(),
             promises: Promises::default(),
@@ -361,11 +383,14 @@ impl World {
             last_write: Duration::ZERO,
             upsets: 0,
             over: false,
+            halted: false,
             now: Duration::ZERO,
             queue: Queue::new(),
             popped: 0,
             setup,
         };
+        // What a world before this one left on this thread.
+        take_marks(|_| {});
         world.begin();
         world
     }
@@ -426,11 +451,14 @@ impl World {
             Event::Relapse(at, life) => self.relapsed(at, life),
             Event::Directory(at, what, tries) => self.directory(at, what, tries),
             Event::HealLinks => self.links.heal(),
+            Event::MendLink(from, to) => self.links.mend(End::Node(from), End::Node(to)),
             Event::HealDisk(at) => self.heal_disk(at),
+            Event::EndExcuse(at) => self.end_excuse(at),
             Event::Calm if self.waits_for_a_fault() => self.after(Duration::from_secs(1), Event::Calm),
             Event::Calm => self.calm_down(),
             Event::StopClients => self.clients.iter_mut().for_each(|client| client.stopped = true),
             Event::Look => self.look(),
+            Event::Silent(before) => self.silent(before),
         }
     }
 
@@ -439,7 +467,10 @@ impl World {
         let Setup { safety, less, .. } = &self.setup;
         less.until.is_none()
             && self.now < *safety * 3
-            && self.faults_by_kind().values().any(|count| *count == 0)
+            && self
+                .faults_by_kind()
+                .iter()
+                .any(|(kind, count)| *count == 0 && !faults::AT_THE_END.contains(&kind.as_str()))
     }
 
     /// Lets it happen, now or when the process runs again.

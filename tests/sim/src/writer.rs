@@ -29,8 +29,10 @@ pub struct Writer {
     waiting_for_spare: bool,
     no_space: bool,
     retry_at: Option<Duration>,
-    /// Rises with everything that is done: tells a quiet log.
-    pub turns: u64,
+    /// Something will look whether the log is quiet by now: one is enough, however much is done meanwhile.
+    pub watched: bool,
+    /// When something was done last.
+    turned: Duration,
 }
 
 /// What the writer goes on with.
@@ -58,7 +60,8 @@ impl Writer {
             waiting_for_spare: false,
             no_space: false,
             retry_at: None,
-            turns: 0,
+            watched: false,
+            turned: Duration::ZERO,
         }
     }
 
@@ -77,7 +80,7 @@ impl Writer {
         if self.syncing {
             return Ok(turn);
         }
-        self.turns += 1;
+        self.turned = now;
         while let Some(order) = self.orders.pop_front() {
             self.waiting_for_spare = false;
             match order {
@@ -125,6 +128,11 @@ impl Writer {
     pub fn die_syncing(&mut self) {
         // Nobody hears of it.
         let _unheard = self.wal.sync();
+    }
+
+    /// When the log, if nothing more is done to it, has been quiet for `idle`; `None` where a sync runs.
+    pub fn quiet_at(&self, idle: Duration) -> Option<Duration> {
+        (!self.syncing).then_some(self.turned + idle)
     }
 
     /// The log has been quiet for a while.
