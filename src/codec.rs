@@ -23,6 +23,9 @@ use thiserror::Error;
 /// No message is longer than this many bytes, whatever limit the caller gives: 64 MiB.
 pub(crate) const MESSAGE_MAX: usize = 64 * 1024 * 1024;
 
+/// What most messages fit into: without it each would grow from nothing, doubling.
+const ROOM: usize = 128;
+
 /// Why bytes are not the value they should be, or a value has no bytes.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum CodecError {
@@ -58,7 +61,7 @@ pub enum CodecError {
 
 /// `value` as bytes, at most `limit` of them.
 pub(crate) fn encode<T: Serialize>(value: &T, limit: usize) -> Result<Vec<u8>, CodecError> {
-    let mut out = Vec::new();
+    let mut out = Vec::with_capacity(ROOM);
     encode_into(value, &mut out, limit)?;
     Ok(out)
 }

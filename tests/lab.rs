@@ -4,8 +4,8 @@
 //! in the world of `tests/sim`. A crash here is a kill or a power cut, and everything that the world checks after each
 //! event is checked here too.
 //!
-//! Each test runs with four seeds, or as many as `LAB_SEEDS` says. A failure prints the one command that shows it again:
-//! `LAB_SEED=n cargo test --test lab NAME`.
+//! Each test runs with four seeds, or as many as `LAB_SEEDS` says: a hundred at night (CONTRIBUTING.md). A failure prints
+//! the one command that shows it again: `LAB_SEED=n cargo test --test lab NAME`.
 //!
 //! | file in `lab/` | tests                                                     |
 //! |----------------|-----------------------------------------------------------|
@@ -18,9 +18,10 @@
 //! | `rsm`          | 4A and 4C                                                 |
 //!
 //! What differs, and why. A new leader writes a no-op, so commands are counted as writes of clients, not as log indexes.
-//! The course counts calls: one is a message that asks and the message that answers it, so we count those that ask, and
-//! hold answers to no more than that. The least bound of Raft state is 1,000 bytes, which is the course's too. An answer
-//! is not "no leader": it is refused, lost (ask again), or done.
+//! The course counts calls: one is a message that asks and the message that answers it, so we count those that ask, hold
+//! answers to no more than that, and count bytes beside. The course looks at the log's 2,000 bytes when a round ends; we
+//! look whenever a command was put in, and say what may stand above them. The least bound of Raft state is 1,000 bytes,
+//! which is the course's too. An answer is not "no leader": it is refused, lost (ask again), or done.
 
 #![allow(
     clippy::panic,

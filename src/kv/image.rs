@@ -46,7 +46,8 @@ impl Image {
     /// BLAKE3 of the content.
     pub fn digest(&self) -> [u8; 32] {
         let mut hasher = blake3::Hasher::new();
-        for chunk in self.chunks() {
+        let (mut chunks, mut chunk) = (self.chunks(), Vec::new());
+        while chunks.fill(&mut chunk) {
             hasher.update(&chunk);
         }
         *hasher.finalize().as_bytes()
@@ -85,14 +86,21 @@ impl Chunks<'_> {
         }
         true
     }
+
+    /// Puts the next chunk in the place of what is there; `false` where there is none.
+    fn fill(&mut self, chunk: &mut Vec<u8>) -> bool {
+        chunk.clear();
+        chunk.append(&mut self.start);
+        while chunk.len() < CHUNK_BYTES && self.put_next(chunk) {}
+        !chunk.is_empty()
+    }
 }
 
 impl Iterator for Chunks<'_> {
     type Item = Vec<u8>;
 
     fn next(&mut self) -> Option<Vec<u8>> {
-        let mut chunk = std::mem::take(&mut self.start);
-        while chunk.len() < CHUNK_BYTES && self.put_next(&mut chunk) {}
-        (!chunk.is_empty()).then_some(chunk)
+        let mut chunk = Vec::new();
+        self.fill(&mut chunk).then_some(chunk)
     }
 }

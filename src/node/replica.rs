@@ -92,6 +92,8 @@ struct SnapshotState {
 
 /// Ticks between a failed snapshot and the next try.
 const SNAPSHOT_PAUSE_TICKS: u32 = 100;
+/// What a payload begins with: more would stay in memory with each that is small.
+const PAYLOAD_ROOM: usize = 64;
 
 /// Lists of messages that may wait for the disk at once. A disk that hangs while heartbeats are answered would gather them
 /// for ever; whatever is dropped beyond it may as well have been lost on the way.
@@ -299,7 +301,8 @@ impl Replica {
 
     /// One entry, stamped with log time.
     fn append(&mut self, now: Duration, request: kv::Request) -> Result<Position, Refusal> {
-        let mut payload = entry::command(&[]).to_vec();
+        let mut payload = Vec::with_capacity(PAYLOAD_ROOM);
+        payload.extend_from_slice(&entry::command(&[]));
         Proposal { at: self.clock.stamp(now), request }
             .encode_into(&mut payload, self.map.limits())
             .map_err(|error| Refusal::TooLarge { what: error.to_string() })?;

@@ -151,8 +151,8 @@ impl Disk {
         if bug!(17) && self.in_flight.front().is_some_and(|batch| batch.number != through) {
             return None;
         }
-        while self.in_flight.front().is_some_and(|batch| batch.number <= through) {
-            let Some(batch) = self.in_flight.pop_front() else { break };
+        let done = self.in_flight.partition_point(|batch| batch.number <= through);
+        for batch in self.in_flight.drain(..done) {
             self.durable = self.durable.max(batch.through);
             self.durable_term = batch.term.unwrap_or(self.durable_term);
             if let Some(mark) = batch.mark {

@@ -187,14 +187,13 @@ impl Log {
 
     fn shrink_tail(&mut self) {
         while self.tail_bytes > self.tail_bytes_max {
-            let Some(first) = self.tail.front().map(|entry| entry.position.index) else { return };
-            let trails = first <= self.snapshot;
-            if !trails && first > self.sealed {
+            let Some(first) = self.tail.front() else { return };
+            let trails = first.position.index <= self.snapshot;
+            if !trails && first.position.index > self.sealed {
                 return;
             }
-            if let Some(entry) = self.tail.pop_front() {
-                self.tail_bytes -= entry.payload.len();
-            }
+            self.tail_bytes -= first.payload.len();
+            self.tail.pop_front();
             if trails {
                 self.drop_first_meta();
             }

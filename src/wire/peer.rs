@@ -7,7 +7,7 @@
 //! ```
 //! Payloads stay outside the head so that decoding slices them from the received buffer without copying.
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{BufMut, Bytes};
 use serde::{Deserialize, Serialize};
 
 use raftmap_storage::types::{Entry, Index, Membership, Position, SnapshotId, Term};
@@ -18,6 +18,10 @@ use crate::raft::{AppendOutcome, Body, Message};
 
 /// Most bytes of a head. That of [`ENTRIES_MAX`] entries takes less than a tenth.
 const HEAD_MAX: usize = 1 << 20;
+/// Room for a head's length and the head, but for its entries, as most are. A message may stay as long as its entries do.
+const HEAD_ROOM: usize = 32;
+/// Room for an entry's term, checksum and length, as most are.
+const ENTRY_HEAD: usize = 12;
 /// Most entries in one message: an empty one takes 3 bytes here, and some 70 in memory.
 pub const ENTRIES_MAX: usize = 4096;
 /// Most bytes of an announcement. One with as many members as a snapshot's header holds takes about half.
@@ -124,17 +128,19 @@ pub fn encode(message: &Message) -> Result<Option<Bytes>, WireError> {
         Body::InstallSnapshot { .. } => return Ok(None),
         Body::TimeoutNow => WireBody::TimeoutNow,
     };
-    let head = super::encode("message", &Head { term: message.term, body }, HEAD_MAX)?;
     let payloads = match &message.body {
         Body::Append { entries, .. } => entries.as_slice(),
         _ => &[],
     };
     let payload_bytes: usize = payloads.iter().map(|entry| entry.payload.len()).sum();
-    let mut bytes = BytesMut::with_capacity(4 + head.len() + payload_bytes);
-    bytes.put_slice(&(head.len() as u32).to_le_bytes());
-    bytes.put_slice(&head);
+    let mut bytes = Vec::with_capacity(HEAD_ROOM + payloads.len() * ENTRY_HEAD + payload_bytes);
+    bytes.put_u32_le(0);
+    codec::encode_into(&Head { term: message.term, body }, &mut bytes, HEAD_MAX)
+        .map_err(|error| WireError::Unencodable { what: "message", error })?;
+    let head_len = (bytes.len() - 4) as u32;
+    bytes[..4].copy_from_slice(&head_len.to_le_bytes());
     payloads.iter().for_each(|entry| bytes.put_slice(&entry.payload));
-    Ok(Some(bytes.freeze()))
+    Ok(Some(bytes.into()))
 }
 
 fn entry_head(entry: &Entry) -> EntryHead {

@@ -171,5 +171,19 @@ mod tests {
         assert_eq!((fs.available_space(dir.path()).unwrap(), file.len().unwrap()), (0, 200));
         assert_eq!(file.write_at(&[8; 10], 190).unwrap(), 10);
         assert!(file.write_at(&[8; 10], 200).is_err());
+        // Nothing at all fits everywhere.
+        assert_eq!((file.write_at(&[], 300).unwrap(), file.len().unwrap()), (0, 200));
+    }
+
+    #[test]
+    fn a_file_that_has_gone_takes_nothing_and_one_that_cannot_be_asked_is_an_error() {
+        let dir = tempfile::tempdir().unwrap();
+        let fs = Quota::new(OsFs, 100);
+        std::fs::write(dir.path().join("a"), [7; 60]).unwrap();
+        // Listed, and nothing behind the name: as when it was unlinked in between.
+        std::os::unix::fs::symlink("nothing", dir.path().join("gone")).unwrap();
+        assert_eq!(fs.available_space(dir.path()).unwrap(), 40);
+        std::os::unix::fs::symlink("around", dir.path().join("around")).unwrap();
+        assert!(fs.available_space(dir.path()).is_err(), "a name that leads to itself");
     }
 }

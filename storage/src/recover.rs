@@ -173,7 +173,7 @@ fn hand_out<F: Fs>(
         fresh,
         hard_state: state.hard_state,
         snapshot: state.snapshot,
-        log: walked.replay.live(),
+        log: walked.replay.live().to_vec(),
         last: state.last,
         tail: walked.tail_entries(state.base().index)?,
         sealed,

@@ -203,6 +203,7 @@ pub(crate) fn fill_zeros(file: &impl File, mut from: u64, to: u64, paced: bool) 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::{ModelFs, Op};
 
     fn header() -> Header {
         Header { disk: DiskId([0xAB; 16]), id: 3, salt: 0x1122_3344_5566_7788, capacity: 65536 }
@@ -233,6 +234,24 @@ mod tests {
             bytes[bit / 8] ^= 1 << (bit % 8);
             assert!(matches!(Header::decode(&bytes), Err(HeaderError::Bad(_))), "bit {bit}");
         }
+    }
+
+    #[test]
+    fn a_block_that_is_cut_short_is_no_header() {
+        for len in [0, 1, FIELDS_LEN - 1] {
+            let cut = Header::decode(&block(&header())[..len]);
+            assert_eq!(cut, Err(HeaderError::Bad("the file is shorter than a segment header")));
+        }
+    }
+
+    /// One long sync would hold up the log's own.
+    #[test]
+    fn a_large_segment_is_synced_as_it_is_filled() {
+        let (fs, dir) = (ModelFs::new(1), Path::new("/d"));
+        fs.create_dir_all(dir).unwrap();
+        let header = Header { capacity: 3 * ZEROS_STEP as u64 + HEADER_LEN, ..header() };
+        let file = make(&fs, dir, &header, &[]).unwrap();
+        assert_eq!((file.len().unwrap(), fs.count(Op::SyncData)), (header.capacity, 3));
     }
 
     #[test]

@@ -145,16 +145,6 @@ pub struct Batch {
     pub snapshot: Option<SnapshotMark>,
 }
 
-impl Batch {
-    /// Whether there is nothing to write.
-    pub fn is_empty(&self) -> bool {
-        self.hard_state.is_none()
-            && self.truncate.is_none()
-            && self.entries.is_empty()
-            && self.snapshot.is_none()
-    }
-}
-
 impl Term {
     /// The term after this one; saturates, so that a hostile number cannot overflow.
     pub fn next(self) -> Self {

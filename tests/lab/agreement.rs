@@ -1,13 +1,37 @@
 //! 2B: commands are agreed on by a majority, never by less, cheaply, and members that were away catch up.
 
 use bytes::Bytes;
+use raftmap::Timing;
 use raftmap::kv::Command;
+use raftmap_sim::tap::Traffic;
 
 use crate::cluster::{ELECTION, Lab, Plan, millis};
 use crate::seeds::each_seed;
 
 /// For a command that cannot be agreed on to be agreed on nevertheless.
 const NEVER: std::time::Duration = millis(2_000);
+/// For commands to stand in the log of the leader that is given them.
+const TAKEN: std::time::Duration = millis(20);
+/// Bytes of a message, without the commands in it. A heartbeat has 8 and an append 18, while indexes are small.
+const MESSAGE: u64 = 16;
+/// Bytes of an entry on the way, besides what its command writes: place, checksum, time, session, number, kinds, lengths.
+const ENTRY: u64 = 36;
+/// Bytes that a command of ours writes, and where: `12;` to `commands`.
+const TOKEN: u64 = 8 + 3;
+
+/// What was said between two moments.
+fn since(before: Traffic, now: Traffic) -> Traffic {
+    Traffic {
+        requests: now.requests - before.requests,
+        replies: now.replies - before.replies,
+        refusals: now.refusals - before.refusals,
+        bytes: now.bytes - before.bytes,
+    }
+}
+
+fn messages(said: Traffic) -> u64 {
+    said.requests + said.replies
+}
 
 impl Lab {
     /// A leader takes a command that nobody may agree on.
@@ -18,6 +42,26 @@ impl Lab {
         assert_eq!(at, Some(place), "the command's place in the leader's log");
         self.run(NEVER);
         assert_eq!(self.place(ticket.sequence), None, "agreed on without a majority");
+    }
+
+    /// Nobody answers what was not asked. Since the beginning: an answer may come a moment after what it is the answer to.
+    #[track_caller]
+    fn check_answers(&mut self) {
+        let all = self.traffic();
+        assert!(all.replies <= all.requests, "answers nobody asked for: {all:?}");
+    }
+
+    /// These members, and nobody else, hold the commands, right behind as many others.
+    #[track_caller]
+    fn held_in_vain(&mut self, commands: &[u64], behind: u64, holders: [usize; 2]) {
+        for (command, expected) in commands.iter().zip(behind + 1..) {
+            for at in self.all() {
+                let place = self.place_in_log(at, *command);
+                let expected = holders.contains(&at).then_some(expected);
+                assert_eq!(place, expected, "command {command}'s place in {at}'s log, {holders:?} have it");
+            }
+            assert_eq!(self.place(*command), None, "agreed on without a majority");
+        }
     }
 
     /// So many commands for this member, one right behind the other.
@@ -52,19 +96,24 @@ fn rpc_bytes_2b() {
     each_seed("rpc_bytes_2b", |seed| {
         let mut lab = Plan::new(seed, 3).start();
         lab.agree(3);
-        let before = lab.traffic().bytes;
+        let (before, begun) = (lab.traffic(), lab.world.now);
         for at in 0..COUNT {
             let value = Bytes::from(vec![b'a' + at as u8; SIZE]);
             let sequence = lab.number();
             lab.agree_on(sequence, Command::Put { key: "large".into(), value }, 3, false);
         }
-        let bytes = lab.traffic().bytes - before;
+        let said = since(before, lab.traffic());
         // Each command to each of the two others; the course allows for three, and 50,000 bytes beside.
         let payload = COUNT * SIZE as u64;
-        assert!(bytes <= 3 * payload + 50_000, "{bytes} bytes");
-        assert!(bytes >= 2 * payload, "{bytes} bytes cannot have carried it");
-        // Ours: what is not the commands themselves is less than a tenth.
-        assert!(bytes <= 2 * payload + payload / 5, "{bytes} bytes for {payload} to two members");
+        assert!(said.bytes <= 3 * payload + 50_000, "{said:?}");
+        assert!(said.bytes >= 2 * payload, "{said:?} cannot have carried it");
+        // Ours: it crosses once to each, and the rest is small.
+        let once = 2 * COUNT * (SIZE as u64 + ENTRY);
+        assert!(said.bytes <= once + messages(said) * MESSAGE, "{said:?} for {payload} bytes to two members");
+        // To each of the two, the command, and the word that it is committed; and heartbeats meanwhile.
+        let heartbeats = (lab.world.now - begun).div_duration_f64(Timing::default().heartbeat) as u64 + 1;
+        assert!(said.requests <= 2 * (2 * COUNT + heartbeats), "{said:?} for {COUNT} commands");
+        lab.check_answers();
         lab.finish();
     });
 }
@@ -102,6 +151,12 @@ fn leader_failure_2b() {
         let second = lab.one_leader();
         lab.disconnect(second);
         let sequences: Vec<u64> = lab.all().flat_map(|at| lab.start_many(at, 1)).collect();
+        lab.run(TAKEN);
+        assert_eq!(
+            lab.place_in_log(second, sequences[second]),
+            Some(4),
+            "who was cut off still takes commands"
+        );
         lab.run(NEVER);
         for sequence in sequences {
             assert_eq!(lab.place(sequence), None, "agreed on without a majority");
@@ -184,7 +239,7 @@ fn rejoin_2b() {
         let first = lab.one_leader();
         lab.disconnect(first);
         let dropped = lab.start_many(first, 3);
-        lab.run(millis(20));
+        lab.run(TAKEN);
         assert_eq!(
             lab.place_in_log(first, dropped[2]),
             Some(4),
@@ -218,6 +273,7 @@ fn backup_2b() {
         (2..=4).for_each(|steps| lab.disconnect(lab.next(first, steps)));
         let mut vain = lab.start_many(first, COUNT);
         lab.run(ELECTION / 2);
+        lab.held_in_vain(&vain, 1, [first, lab.next(first, 1)]);
         lab.disconnect(first);
         lab.disconnect(lab.next(first, 1));
 
@@ -229,8 +285,11 @@ fn backup_2b() {
         let second = lab.one_leader();
         let other = (2..=4).map(|steps| lab.next(first, steps)).find(|at| *at != second).expect("three");
         lab.disconnect(other);
-        vain.extend(lab.start_many(second, COUNT));
+        let more = lab.start_many(second, COUNT);
         lab.run(ELECTION / 2);
+        let follower = (2..=4).map(|steps| lab.next(first, steps)).find(|at| ![second, other].contains(at));
+        lab.held_in_vain(&more, 1 + COUNT as u64, [second, follower.expect("three")]);
+        vain.extend(more);
 
         // The first leader, its companion and the third one agree on as much again.
         lab.all().for_each(|at| lab.disconnect(at));
@@ -259,6 +318,8 @@ fn count_2b() {
         assert!(elected);
         let first = lab.traffic();
         assert!((1..=30).contains(&first.requests), "{first:?} for a first election");
+        lab.check_answers();
+        assert!(first.bytes <= messages(first) * MESSAGE, "{first:?} for a first election");
 
         lab.open_session();
         let leader = lab.one_leader();
@@ -266,21 +327,19 @@ fn count_2b() {
         let sequences = lab.start_many(leader, COMMANDS + 2);
         let agreed =
             lab.within(NEVER, |lab| sequences.iter().all(|sequence| lab.executed_on(*sequence) == 3));
-        let after = lab.traffic();
+        let said = since(before, lab.traffic());
         assert!(agreed && lab.leads(leader), "not agreed on in one term");
-        let asked = after.requests - before.requests;
-        assert!(asked <= (COMMANDS as u64 + 1 + 3) * 3, "{asked} messages for {COMMANDS} commands and two");
-        assert!(after.replies - before.replies <= asked, "answers nobody asked for: {before:?} {after:?}");
+        assert!(said.requests <= (COMMANDS as u64 + 1 + 3) * 3, "{said:?} for {COMMANDS} commands and two");
+        lab.check_answers();
+        let once = 2 * (COMMANDS as u64 + 2) * (TOKEN + ENTRY);
+        assert!(said.bytes <= once + messages(said) * MESSAGE, "{said:?} for {COMMANDS} commands and two");
 
         let before = lab.traffic();
         lab.run(millis(1_000));
-        let after = lab.traffic();
-        let asked = after.requests - before.requests;
-        assert!(asked <= 60, "{asked} messages in an idle second");
-        assert!(
-            after.replies - before.replies <= asked + 2,
-            "answers nobody asked for: {before:?} {after:?}"
-        );
+        let said = since(before, lab.traffic());
+        assert!(said.requests <= 60, "{said:?} in an idle second");
+        lab.check_answers();
+        assert!(said.bytes <= messages(said) * MESSAGE, "{said:?} in an idle second");
         lab.finish();
     });
 }

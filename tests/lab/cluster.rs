@@ -86,6 +86,13 @@ impl Plan {
         self
     }
 
+    /// But for production's tail, which stays on the heap.
+    pub(crate) fn tail(mut self) -> Self {
+        let Setup { max_raft_state, sizes, .. } = &mut self.setup;
+        sizes.tail_bytes = Sizes::new(*max_raft_state, sizes.log.payload_max).tail_bytes;
+        self
+    }
+
     /// With as many clerks.
     pub(crate) fn clerks(mut self, clerks: usize) -> Self {
         self.setup.load.clients = clerks;

@@ -156,8 +156,8 @@ impl Lab {
     /// The place it would have among the commands of this member's log.
     pub(crate) fn place_in_log(&self, at: usize, sequence: u64) -> Option<u64> {
         let tap = self.world.tap.as_ref().expect("a lab has one");
-        let entries = self.world.nodes[at].shadow.log.entries.iter();
-        let mut writes = entries.filter_map(|(index, (term, _))| tap.write_at(*index, *term));
+        let entries = self.world.nodes[at].shadow.log.entries.from(Index(0));
+        let mut writes = entries.filter_map(|(index, (term, _))| tap.write_at(index, term));
         writes.position(|(_, found)| found == sequence).map(|at| at as u64 + 1)
     }
 

@@ -1,6 +1,8 @@
 //! 2C: what was promised survives crashes, of one and of all, on good networks and on bad ones. A crash is a kill, or a
 //! power cut that keeps what it likes of all that was not synced.
 
+use std::cell::RefCell;
+
 use raftmap_sim::net::End;
 
 use crate::cluster::{ELECTION, Lab, Plan, millis};
@@ -10,6 +12,58 @@ use crate::seeds::each_seed;
 /// Steps of the long stories.
 const ITERATIONS: usize = 1_000;
 
+/// What went on in one of the long stories.
+#[derive(Clone, Copy, Debug)]
+struct Churned {
+    elections: u64,
+    /// Logs whose end was cut off for another leader's entries.
+    truncated: u64,
+    /// Commands, those that opened and ended the story not counted.
+    agreed: u64,
+    /// Messages by a later one.
+    overtaken: u64,
+}
+
+impl Churned {
+    fn reaches(self, least: Self) -> bool {
+        self.elections >= least.elections
+            && self.truncated >= least.truncated
+            && self.agreed >= least.agreed
+            && self.overtaken >= least.overtaken
+    }
+}
+
+/// What went on under all seeds. One of them may be a quiet one; four are not.
+#[derive(Default)]
+struct AllChurned(RefCell<Vec<Churned>>);
+
+impl AllChurned {
+    /// In one more seed.
+    #[track_caller]
+    fn add(&self, churned: Churned, least: Churned) {
+        assert!(churned.reaches(least), "{churned:?} shows nothing");
+        self.0.borrow_mut().push(churned);
+    }
+
+    /// So much under each seed on average.
+    #[track_caller]
+    fn mean_is(self, least: Churned) {
+        let all = self.0.into_inner();
+        let mean = |of: fn(&Churned) -> u64| all.iter().map(of).sum::<u64>() / all.len() as u64;
+        let mean = Churned {
+            elections: mean(|it| it.elections),
+            truncated: mean(|it| it.truncated),
+            agreed: mean(|it| it.agreed),
+            overtaken: mean(|it| it.overtaken),
+        };
+        assert!(
+            all.len() < 4 || mean.reaches(least),
+            "{mean:?} under each of {} seeds shows too little",
+            all.len()
+        );
+    }
+}
+
 impl Lab {
     /// Half a second now and then, mostly hardly anything.
     fn run_a_little(&mut self) {
@@ -18,9 +72,16 @@ impl Lab {
         self.run(millis(time) / 1_000);
     }
 
-    /// Elections, logs whose end was cut off for another leader's entries, and commands agreed on.
-    fn churned(&mut self) -> (u64, u64, u64) {
-        (self.world.watch.elections, self.mark("a log was truncated"), self.agreed_len())
+    fn churned(&mut self) -> Churned {
+        // The opening command came before all of it.
+        let agreed = self.agreed_len() - 1;
+        let overtaken = self.mark("a message overtook another");
+        Churned {
+            elections: self.world.watch.elections,
+            truncated: self.mark("a log was truncated"),
+            agreed,
+            overtaken,
+        }
     }
 
     /// Whoever leads is not heard by two of three others any more.
@@ -121,6 +182,7 @@ fn persist3_2c() {
 /// and there would be nothing to see.
 #[test]
 fn figure_8_2c() {
+    let all = AllChurned::default();
     each_seed("figure_8_2c", |seed| {
         let mut lab = Plan::new(seed, 5).start();
         lab.agree_at_last(1);
@@ -137,15 +199,12 @@ fn figure_8_2c() {
                 lab.restart(at);
             }
         }
-        let (elections, truncated, agreed) = lab.churned();
-        assert!(
-            elections >= 30 && truncated >= 5 && agreed >= 10,
-            "{elections} elections, {truncated} logs cut back and {agreed} commands show nothing"
-        );
+        all.add(lab.churned(), Churned { elections: 30, truncated: 1, agreed: 15, overtaken: 0 });
         lab.down().into_iter().for_each(|at| lab.restart(at));
         lab.agree_at_last(5);
         lab.finish();
     });
+    all.mean_is(Churned { elections: 45, truncated: 10, agreed: 30, overtaken: 0 });
 }
 
 #[test]
@@ -170,6 +229,7 @@ fn unreliable_agree_2c() {
 /// As Figure 8 with links that are cut, messages that are lost, and, later on, replies that come seconds late.
 #[test]
 fn figure_8_unreliable_2c() {
+    let all = AllChurned::default();
     each_seed("figure_8_unreliable_2c", |seed| {
         let mut lab = Plan::new(seed, 5).unreliable().start();
         lab.agree_at_last(1);
@@ -189,16 +249,12 @@ fn figure_8_unreliable_2c() {
                 lab.connect(at);
             }
         }
-        let (elections, truncated, agreed) = lab.churned();
-        let overtaken = lab.mark("a message overtook another");
-        assert!(
-            elections >= 5 && truncated >= 1 && agreed >= 2 && overtaken >= 10,
-            "{elections} elections, {truncated} logs cut back, {agreed} commands and {overtaken} messages overtaken show nothing"
-        );
+        all.add(lab.churned(), Churned { elections: 3, truncated: 0, agreed: 1, overtaken: 10 });
         lab.connect_all();
         lab.agree_at_last(5);
         lab.finish();
     });
+    all.mean_is(Churned { elections: 6, truncated: 3, agreed: 6, overtaken: 20 });
 }
 
 /// What a client of the churn knows of one of its commands.

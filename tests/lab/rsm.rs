@@ -16,8 +16,6 @@ use crate::seeds::each_seed;
 const COUNTER: &[u8] = b"counter";
 /// For an increment to be done, and for all counters to show it.
 const DONE_MAX: Duration = millis(10_000);
-/// For those who wait to hear that the node stops.
-const STOP_MAX: Duration = millis(11_000);
 
 /// What somebody who submitted was told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -109,15 +107,14 @@ impl Lab {
             .collect()
     }
 
-    /// Stops everybody while a hundred commands are on their way: each is told something.
+    /// Stops everybody while a hundred commands are on their way: each is told something, within the millisecond between
+    /// the word to stop and the end of the process. The course allows for eleven seconds.
     #[track_caller]
     fn stop_all_under_load(&mut self, leader: usize) -> Vec<Ticket> {
         let mut waiting = self.submit(leader, 50, &no_op());
         self.run(millis(1));
         waiting.extend(self.submit(leader, 50, &no_op()));
-        let begun = self.world.now;
         self.stop_all();
-        assert!(self.world.now - begun < STOP_MAX);
         let told: Vec<Told> = waiting.iter().map(|ticket| self.told(*ticket)).collect();
         assert!(!told.contains(&Told::Nothing), "somebody waits for ever: {told:?}");
         assert!(told.contains(&Told::Lost), "nothing was on its way: {told:?}");
@@ -180,25 +177,24 @@ fn leader_partition_4a() {
         lab.show(1, 3);
         let leader = lab.one_leader();
         lab.disconnect(leader);
-        let lost = lab.submit(leader, COUNT, &increment());
+        let asked = lab.submit(leader, COUNT, &increment());
+        lab.run(millis(20));
+        for (ticket, place) in asked.iter().zip(2..) {
+            let found = lab.place_in_log(leader, ticket.sequence);
+            assert_eq!(found, Some(place), "taken by a leader that nobody hears");
+        }
         lab.run(ELECTION);
-        for ticket in &lost {
+        for ticket in &asked {
             let told = lab.told(*ticket);
             // Ours knows after an election timeout that it leads nobody: that is no success.
-            assert!(
-                matches!(told, Told::Nothing | Told::Lost | Told::Refused),
-                "{told:?} without a majority"
-            );
+            assert!(matches!(told, Told::Nothing | Told::Lost), "{told:?} without a majority");
         }
         assert_eq!(lab.increment(), 2);
         lab.connect(leader);
         lab.run(ELECTION);
-        for ticket in lost {
-            let told = lab.told(ticket);
-            assert!(
-                matches!(told, Told::Lost | Told::Refused),
-                "{told:?} a second after the network was whole"
-            );
+        for ticket in asked {
+            // It stood in a log, so nobody may say that it is not done.
+            assert_eq!(lab.told(ticket), Told::Lost, "a second after the network was whole");
         }
         lab.show(2, 3);
         lab.finish();

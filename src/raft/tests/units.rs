@@ -272,6 +272,19 @@ fn progress_names_a_regression_after_a_later_sign() {
     assert_eq!(progress.counted(), Index(5));
 }
 
+/// The follower's log is long enough, and another entry stands where it acknowledged one.
+#[test]
+fn progress_takes_another_entry_in_an_acknowledged_place_for_a_loss() {
+    let mut progress = replicating(5);
+    let mut reject = |now| {
+        progress.sent(Index(5), 0, Index(0));
+        progress.rejected(Index(5), Index(9), Some(Position::new(4, 1)), Index(4), (now, 10))
+    };
+    assert_eq!(reject(100), Refusal::BackUp);
+    assert_eq!(reject(111), Refusal::Regressed { acknowledged: Index(5), shown: Index(3) });
+    assert_eq!(progress.counted(), Index(0));
+}
+
 /// Several appends were on their way when one was lost: each is refused, and each refusal may be overtaken by the
 /// acknowledgement of what was sent again.
 #[test]
@@ -420,13 +433,16 @@ fn what_is_cut_before_it_is_written_is_not_acknowledged() {
     let mut raft = follower_of_two(&[1], 1000);
     let entry = |term, index| Entry::new(Position::new(index, term), entry::command(b"x"));
     let append = |entries| Body::Append { prev: Position::new(1, 1), commit: Index(0), entries };
+    from_leader(&mut raft, 2, append(Vec::new()));
     from_leader(&mut raft, 2, append(vec![entry(2, 2), entry(2, 3)]));
     from_leader(&mut raft, 3, append(vec![entry(3, 2)]));
     let ready = raft.ready(&NoStore).unwrap();
     assert_eq!(ready.batch.unwrap().1.entries, [entry(3, 2)]);
     let said: Vec<_> =
         ready.messages_after_sync.iter().map(|sent| (sent.message.term.0, &sent.message.body)).collect();
-    assert_eq!(said, [(3, &Body::AppendReply(AppendOutcome::Accepted { matched: Index(2), full: false }))]);
+    let accepted =
+        |matched| Body::AppendReply(AppendOutcome::Accepted { matched: Index(matched), full: false });
+    assert_eq!(said, [(2, &accepted(1)), (3, &accepted(2))], "what was not cut stays said");
 }
 
 #[test]

@@ -78,7 +78,8 @@ impl Inode {
             let start = offset.max(sector as usize * SECTOR);
             let part = &bytes[start - offset..end.min((sector as usize + 1) * SECTOR) - offset];
             if self.cached.put(start, part) {
-                self.dirty.entry(sector).or_default().push(self.cached.sector(sector));
+                let version = self.cached.sector(sector);
+                self.dirty.entry(sector).or_insert_with(|| Vec::with_capacity(1)).push(version);
                 self.lost.remove(&sector);
             }
         }

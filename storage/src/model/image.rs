@@ -62,8 +62,9 @@ impl Image {
     }
 
     pub(super) fn to_vec(&self) -> Vec<u8> {
-        let mut bytes = vec![0; self.length];
-        self.read(0, &mut bytes);
+        let mut bytes = Vec::with_capacity(self.pages.len() * PAGE);
+        self.pages.iter().for_each(|page| bytes.extend_from_slice(&**page));
+        bytes.truncate(self.length);
         bytes
     }
 

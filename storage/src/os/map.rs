@@ -9,9 +9,6 @@ use memmap2::Mmap;
 
 /// Maps the whole of `file`. What is returned keeps the map alive; an unlinked file stays readable through it.
 pub(super) fn map(file: &File) -> io::Result<Bytes> {
-    if file.metadata()?.len() == 0 {
-        return Ok(Bytes::new());
-    }
     // SAFETY: only sealed segments and published snapshots are mapped. Both are written no more and never truncated
     // (the directory is locked, and files leave it by unlink alone), so the bytes behind the slice do not change.
     let map = unsafe { Mmap::map(file)? };

@@ -134,9 +134,7 @@ impl Replay {
     fn append(&mut self, position: Position, payload_len: u32, offset: u64) -> Result<(), String> {
         self.state.append(position)?;
         self.metas.push(EntryMeta { term: position.term, payload_len });
-        if let Some(segment) = self.segments.last_mut() {
-            segment.table.push(position.index, offset);
-        }
+        self.table()?.push(position.index, offset);
         Ok(())
     }
 
@@ -146,9 +144,7 @@ impl Replay {
         self.metas.truncate(to.index.next().0.saturating_sub(self.first.0) as usize);
         // Back beyond the first segment's beginning: what comes next is the first that is known.
         self.first = self.first.min(to.index.next());
-        if let Some(segment) = self.segments.last_mut() {
-            segment.table.truncate(to.index);
-        }
+        self.table()?.truncate(to.index);
         Ok(())
     }
 
@@ -161,11 +157,15 @@ impl Replay {
         if mark.reset {
             self.metas.clear();
             self.first = self.state.last.index.next();
-            if let Some(segment) = self.segments.last_mut() {
-                segment.table.clear();
-            }
+            self.table()?.clear();
         }
         Ok(())
+    }
+
+    /// The entries of the segment that is being read: its OPEN came first, see [`Replay::check_place`].
+    fn table(&mut self) -> Result<&mut Table, String> {
+        let segment = self.segments.last_mut().ok_or("no OPEN before it")?;
+        Ok(&mut segment.table)
     }
 
     /// Where the entry at a position's index is known, it has that position's term.
@@ -181,16 +181,16 @@ impl Replay {
 
     /// At the end: every entry above the snapshot is known.
     pub(crate) fn check_whole(&self) -> Result<(), String> {
-        let base = self.state.base().index;
-        match self.first <= base.next() && self.state.last.index >= base {
+        let (base, last) = (self.state.base().index, self.state.last.index);
+        match last.0.checked_sub(base.0) == Some(self.live().len() as u64) {
             true => Ok(()),
-            false => Err(format!("entries {} to {} are missing", base.next(), self.first.prev())),
+            false => Err(format!("of the entries above {base} up to {last} some are missing")),
         }
     }
 
     /// The entries above the snapshot.
-    pub(crate) fn live(&self) -> Vec<EntryMeta> {
+    pub(crate) fn live(&self) -> &[EntryMeta] {
         let skip = self.state.base().index.next().0.saturating_sub(self.first.0) as usize;
-        self.metas.get(skip..).unwrap_or_default().to_vec()
+        self.metas.get(skip..).unwrap_or_default()
     }
 }

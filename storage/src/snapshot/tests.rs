@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::format::{CHUNK_STEP, TRAILER, encode_header};
+use super::format::{CHUNK_STEP, TRAILER, Trailer, encode_header, encode_trailer};
 use super::*;
 use crate::fs::{File, Fs};
 use crate::model::{Cut, Effect, ModelFs, Op};
@@ -243,6 +243,30 @@ fn a_forged_file_with_sound_checksums_fails_its_digest() {
         true
     });
     assert_eq!(damaged_at(&fs, &id), id.length - TRAILER as u64);
+}
+
+/// Both lengths in the trailer are the file's, whatever the trailer's own checksum says.
+#[test]
+fn a_forged_trailer_with_other_lengths_is_found() {
+    let trailer = |id: &SnapshotId| Trailer { content: 7, length: id.length, digest: id.digest };
+    let forged: [fn(Trailer) -> Trailer; 3] = [
+        |trailer| Trailer { length: trailer.length + 1, ..trailer },
+        |trailer| Trailer { content: trailer.content - 1, ..trailer },
+        |trailer| trailer,
+    ];
+    for (forge, sound) in forged.into_iter().zip([false, false, true]) {
+        let fs = disk();
+        let id = write(&fs, b"content").unwrap();
+        fs.damage(&path(), |bytes| {
+            let start = bytes.len() - TRAILER;
+            bytes[start..].copy_from_slice(&encode_trailer(&forge(trailer(&id))));
+            true
+        });
+        match verify(&fs, Path::new(DIR), &id) {
+            Ok(_) => assert!(sound),
+            Err(error) => assert!(!sound && error.to_string().contains("the trailer's lengths"), "{error}"),
+        }
+    }
 }
 
 #[test]

@@ -295,6 +295,22 @@ fn looking_changes_nothing() {
     assert!(matches!(crate::verify(empty, Path::new(DIR), |_| {}), Err(OpenError::Empty { .. })));
 }
 
+/// A crash may leave a snapshot that the log does not refer to yet: told where it is sound, and no damage where it is not.
+#[test]
+fn a_snapshot_that_the_log_does_not_name_is_no_part_of_it() {
+    let (fs, _) = sound();
+    let stray = publish(&fs, Path::new(DIR), 90, 2).position;
+    let path = Path::new(DIR).join(snapshot::file_name(stray));
+    let told = || {
+        let mut told = Vec::new();
+        crate::verify(fs.clone(), Path::new(DIR), |finding| told.push(finding)).unwrap();
+        told.contains(&crate::Finding::Snapshot { path: path.clone(), in_force: false })
+    };
+    assert!(told());
+    fs.flip(&path, 100, 0);
+    assert!(!told());
+}
+
 #[test]
 fn a_later_format_is_not_damage() {
     let (fs, _) = sound();

@@ -160,6 +160,40 @@ fn an_open_says_what_the_log_before_it_says() {
     refused(&next(Open { previous: earlier, ..told }, end), "OPEN vouches for");
 }
 
+/// A segment is begun only behind a SEAL that was synced. Here the OPEN is all that tells so: it vouches for less than stands
+/// before it.
+#[test]
+fn a_segment_that_was_begun_convicts_the_one_before_it() {
+    let cut = || Forged::first().then(&state(1, None)).entries(1..=3, 60);
+    let early = Lsn::new(1, HEADER_LEN);
+    let hard_state = HardState { term: Term(1), vote: None };
+    let open = Record::Open(Open { hard_state, ..opening(early, Position::new(3, 1)) });
+    refused(&[cut(), Forged::new(2).frame(&open, early)], "(segment 2 was begun behind it)");
+    assert!(open_model(&directory(&[cut(), Forged::new(2)])).is_ok(), "one that was not does not");
+}
+
+/// The power may go between the making of the first spare and the first frame. Such a directory is made once more, under
+/// the id that it has.
+#[test]
+fn a_directory_with_a_spare_and_no_frame_is_as_good_as_new() {
+    let salt =
+        |fs: &ModelFs| Header::decode(&fs.peek(&segment(1)).unwrap()[..HEADER_LEN as usize]).unwrap().salt;
+    let fs = directory(&[Forged::first(), Forged::new(2)]);
+    let log = open_model(&fs).unwrap();
+    assert_eq!((log.recovered.last, log.wal.disk_id()), (Position::ZERO, DISK));
+    assert_ne!(salt(&fs), Forged::first().header.salt, "made once more");
+
+    // Whatever was written into the second says that the first was in use.
+    let promise = Lsn::new(1, HEADER_LEN + record::OPEN_LEN);
+    let mut torn = Forged::new(2).frame(&Record::Open(opening(promise, Position::ZERO)), promise);
+    torn.bytes[(HEADER_LEN + record::OPEN_LEN) as usize - 16] ^= 1;
+    for second in [torn, Forged::new(2).then(&Record::Synced)] {
+        let used = directory(&[Forged::first(), second]);
+        let _ = open_model(&used);
+        assert_eq!(salt(&used), Forged::first().header.salt, "left alone");
+    }
+}
+
 #[test]
 fn a_log_has_no_gap_behind_its_snapshot() {
     let begins = |last, snapshot| {
@@ -211,6 +245,26 @@ fn a_snapshot_stands_for_what_the_log_holds() {
     );
     // The entry is not known behind a reset, its place is.
     refused(&[three().then(&mark(9, 2, true)).then(&mark(9, 1, false))], "snapshot of");
+}
+
+/// A table of ours that leads astray never makes one entry pass for another, nor another frame for an entry.
+#[test]
+fn a_sealed_segment_gives_nothing_under_another_number() {
+    let begun = Forged::first();
+    let voted = begun.end().offset();
+    let forged = begun.then(&state(1, None));
+    let first = forged.end().offset();
+    let Forged { header, bytes } = forged.entries(1..=2, 60);
+    let sealed = |index, offset| {
+        let mut table = crate::sealed::Table::default();
+        table.push(index, offset);
+        SealedSegment::new(segment(1), 1, Seed::new(&header), table, Bytes::from(bytes.clone())).entry(index)
+    };
+    assert_eq!(sealed(Index(1), first).unwrap().position, Position::new(1, 1));
+    for astray in [sealed(Index(2), first), sealed(Index(1), voted)] {
+        let error = astray.unwrap_err().to_string();
+        assert!(error.contains("another frame instead of entry"), "{error}");
+    }
 }
 
 /// The same directory, with one file of it sealed anew by `change`.

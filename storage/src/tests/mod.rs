@@ -3,6 +3,7 @@
 mod counting;
 mod damage;
 mod forged;
+mod os;
 mod recovery;
 mod threads;
 mod writing;

@@ -73,19 +73,18 @@ impl Queue {
             return Err(StoreError::TooLarge { index: position.index, len, max });
         }
         let (before, planned) = (self.ops.len(), self.planned);
-        for op in in_order(batch) {
+        let mut ops = in_order(batch).peekable();
+        while let Some(op) = ops.next() {
             if let Err(what) = op.apply(&mut self.planned) {
                 self.ops.truncate(before);
                 self.planned = planned;
                 return Err(StoreError::OutOfOrder { number, what });
             }
-            self.ops.push_back((op, None));
+            let ends = ops.peek().is_none().then_some(number);
+            self.ops.push_back((op, ends));
         }
         if self.ops.len() == before {
-            self.ops.push_back((Op::Nothing, None));
-        }
-        if let Some((_, ends)) = self.ops.back_mut() {
-            *ends = Some(number);
+            self.ops.push_back((Op::Nothing, Some(number)));
         }
         Ok(())
     }

@@ -1,0 +1,57 @@
+//! The operating system's own files, where they say something else than success.
+
+use std::io;
+
+use super::*;
+use crate::fs::{File, LockError};
+use crate::os::OsFs;
+
+#[test]
+fn a_directory_is_made_with_all_above_it_and_may_be_there() {
+    let temp = tempfile::tempdir().unwrap();
+    let deep = temp.path().join("a/b/c");
+    for _ in 0..2 {
+        OsFs.create_dir_all(&deep).unwrap();
+        assert!(deep.is_dir());
+    }
+    // A bare name stands in the current directory: this package's.
+    OsFs.create_dir_all(Path::new("src")).unwrap();
+}
+
+#[test]
+fn no_directory_is_made_below_a_file() {
+    let temp = tempfile::tempdir().unwrap();
+    std::fs::write(temp.path().join("file"), "").unwrap();
+    let error = OsFs.create_dir_all(&temp.path().join("file/below")).unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::NotADirectory);
+}
+
+/// A name that cannot be made durable is no name. /proc cannot sync its own.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_parent_that_cannot_be_synced_is_an_error() {
+    let error = OsFs.create_dir_all(Path::new("/proc/self")).unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
+}
+
+/// The process id in the lock file is for people: a disk that has no room for it keeps nobody out.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_full_disk_does_not_keep_a_directory_from_being_locked() {
+    let temp = tempfile::tempdir().unwrap();
+    let lock = temp.path().join("LOCK");
+    std::os::unix::fs::symlink("/dev/full", &lock).unwrap();
+    OsFs.lock(&lock).unwrap();
+}
+
+#[test]
+fn a_lock_file_that_cannot_be_opened_is_an_error_and_no_holder() {
+    let temp = tempfile::tempdir().unwrap();
+    assert!(matches!(OsFs.lock(temp.path()), Err(LockError::Io(_))));
+}
+
+#[test]
+fn an_empty_file_is_an_empty_map() {
+    let temp = tempfile::tempdir().unwrap();
+    assert!(OsFs.temp(temp.path()).unwrap().map().unwrap().is_empty());
+}
