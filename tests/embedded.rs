@@ -3,7 +3,7 @@
 #![allow(clippy::expect_used, reason = "a test that cannot go on ends there")]
 
 use std::error::Error;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use raftmap::{Command, Compared, Keys, Node, NodeConfig, Scan};
 
@@ -53,6 +53,37 @@ async fn every_call_works_on_every_node() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
+/// Fault N18: the others work, and the address is dialled with pauses for as long as nobody is there.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nobody_at_an_address_is_dialled_now_and_then_until_somebody_is() -> Result<(), Box<dyn Error>> {
+    const DIALS: u32 = 8;
+    let (dir, addresses) = (tempfile::tempdir()?, raftmap::free_addresses(3)?);
+    let start = async |id: u64| {
+        let mut config = NodeConfig::new(id, dir.path().join(id.to_string()), addresses[&id]);
+        config.peers = addresses.clone();
+        Node::start(config).await
+    };
+    let (one, _two) = (start(1).await?, start(2).await?);
+    one.wait_ready(Duration::from_secs(10)).await?;
+    let dials = || one.net_stats().expect("it runs").dials_failed;
+    let (before, began) = (dials(), Instant::now());
+    let mut writes = 0;
+    while dials() < before + u64::from(DIALS) {
+        assert!(began.elapsed() < Duration::from_secs(30), "{} dials in {:?}", dials(), began.elapsed());
+        one.put("writes", writes.to_string()).await?;
+        writes += 1;
+    }
+    // Each waits for an answer, and behind all but the first few is at least half of the longest pause.
+    let (limits, took) = (raftmap::net::Limits::default(), began.elapsed());
+    let least = limits.handshake * DIALS + limits.backoff_max / 2 * (DIALS - 4);
+    assert!(took >= least, "{DIALS} dials within {took:?}, not {least:?}");
+    let three = start(3).await?;
+    three.wait_ready(Duration::from_secs(10)).await?;
+    let found = three.get("writes").await?.expect("it was acknowledged");
+    assert_eq!(found.value, (writes - 1).to_string());
+    Ok(())
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_node_alone_is_a_map_with_a_log() -> Result<(), Box<dyn Error>> {
     let dir = tempfile::tempdir()?;
@@ -77,7 +108,7 @@ async fn the_largest_value_goes_through_every_node_and_a_larger_one_is_refused_a
     for node in &nodes {
         node.put("large", &largest).await?;
         assert_eq!(node.get("large").await?.expect("present").value.len(), largest.len());
-        let started = std::time::Instant::now();
+        let started = Instant::now();
         assert!(matches!(node.put("large", &larger).await, Err(raftmap::Error::TooLarge(_))));
         assert!(matches!(node.get(&larger).await, Err(raftmap::Error::TooLarge(_))));
         assert!(started.elapsed() < Duration::from_secs(1), "it is known without asking anybody");

@@ -268,13 +268,20 @@ mod tests {
     #[test]
     fn a_transfer_that_broke_off_goes_on_where_it_stopped() {
         let (offer, body) = offered();
-        let ears = ears(&ModelFs::new(4));
-        let accept = ears.snapshot(offer.clone()).unwrap();
-        let mut writer = accept.writer;
-        writer.chunk(body.slice(..100)).unwrap();
-        drop(writer);
-        assert_eq!(ears.snapshot(offer.clone()).unwrap().offset, 100);
-        receive(&ears, &offer, &body).unwrap();
+        let temporary =
+            |fs: &ModelFs| fs.files().iter().filter(|path| path.to_string_lossy().contains("tmp-")).count();
+        for at in 0..=body.len() {
+            let fs = ModelFs::new(4);
+            let ears = ears(&fs);
+            let accept = ears.snapshot(offer.clone()).unwrap();
+            let mut writer = accept.writer;
+            writer.chunk(body.slice(..at)).unwrap();
+            drop(writer);
+            assert_eq!(temporary(&fs), 1, "cut at {at}: what came is kept");
+            assert_eq!(ears.snapshot(offer.clone()).unwrap().offset, at as u64);
+            receive(&ears, &offer, &body).unwrap();
+            assert_eq!(temporary(&fs), 0, "cut at {at}: a file is left");
+        }
     }
 
     #[test]

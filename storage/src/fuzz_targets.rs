@@ -8,6 +8,7 @@ use std::sync::OnceLock;
 
 use bytes::Bytes;
 
+use crate::lsn::Lsn;
 use crate::model::{Cut, ModelFs};
 use crate::node_file::Identity;
 use crate::record::{self, Found, Seed};
@@ -15,10 +16,10 @@ use crate::recover::{Recovered, open};
 use crate::segment::{self, Header};
 use crate::snapshot;
 use crate::types::{
-    Batch, ClusterId, DiskId, Entry, FRAME_HEADER, HardState, Membership, NodeId, Position, SnapshotMark,
-    Term, payload_crc,
+    Batch, ClusterId, DiskId, Entry, FRAME_HEADER, HardState, Index, Membership, NodeId, Position,
+    SnapshotMark, Term, frame_len, payload_crc,
 };
-use crate::verify::verify;
+use crate::verify::{DumpLine, dump, verify};
 use crate::{Options, Wal};
 
 /// The log decoder. Whatever the bytes are, reading them does not panic; what it takes for a frame is what the encoder
@@ -85,27 +86,37 @@ fn seal_frame(seed: &Seed, file: &mut [u8], offset: u64) -> bool {
 }
 
 /// Opening a directory that holds anything. It does not panic; it opens or says why not; opening again says the same;
-/// and the offline check, before, says the same again. Returns the bytes of the directory, for whoever watches memory.
+/// and the offline check, before, says the same again. Where a log of ours was damaged and not forged, what opens holds
+/// every entry that an intact frame behind it knows to be on the disk. Returns the bytes of the directory, for whoever watches memory.
 ///
 /// Input: the number of the log to begin with, then edits of 8 bytes each, see `edit`. An odd number above 127 stands
 /// for an empty directory and files given raw, see `raw`.
 pub fn wal_open(data: &[u8]) -> u64 {
     let Some((&first, rest)) = data.split_first() else { return 0 };
-    let fs = match first {
-        128.. if first % 2 == 1 => raw(rest),
+    let (fs, damaged) = match first {
+        128.. if first % 2 == 1 => (raw(rest), None),
         _ => {
             let templates = templates();
-            let fs = templates[usize::from(first) % templates.len()].kill();
-            rest.as_chunks::<8>().0.iter().take(64).for_each(|step| edit(&fs, step));
-            fs
+            let template = &templates[usize::from(first) % templates.len()];
+            let (fs, steps) = (template.fs.kill(), rest.as_chunks::<8>().0);
+            let steps = &steps[..steps.len().min(64)];
+            steps.iter().for_each(|step| edit(&fs, step));
+            let forged = steps.iter().any(|[what, ..]| FORGING.contains(&(what % EDITS)));
+            (fs, (!forged).then_some(template))
         }
     };
     let size = fs.used();
+    let proven = damaged.map(|template| template.proven(&fs)).unwrap_or_default();
     let checked = verify(fs.kill(), dir(), |_| ());
     let once = open_and_tell(&fs);
     let again = open_and_tell(&fs.kill());
     assert_eq!(once, again, "opened twice, told differently");
     assert_eq!(once.is_ok(), open_and_tell(&fs.cut(Cut::LoseAll)).is_ok(), "opened, and lost with the power");
+    if let Ok((_, _, snapshot, entries)) = &once {
+        let base = snapshot.map_or(Index(0), |snapshot| snapshot.position.index);
+        let lost = proven.iter().find(|entry| entry.position.index > base && !entries.contains(entry));
+        assert!(lost.is_none(), "{:?} is lost, and an intact frame knows that it was synced", lost);
+    }
     match (checked, &once) {
         (Ok(sound), Ok(told)) => {
             assert_eq!(
@@ -148,7 +159,7 @@ fn every_entry(recovered: &Recovered) -> Vec<Entry> {
         let in_tail = recovered.tail.iter().find(|entry| entry.position.index == index).cloned();
         in_tail.or_else(|| crate::find(&recovered.sealed, index)?.entry(index).ok())
     };
-    let entries = (0..recovered.log.len()).map(|at| read(crate::types::Index(base + 1 + at as u64)));
+    let entries = (0..recovered.log.len()).map(|at| read(Index(base + 1 + at as u64)));
     entries.map(|entry| entry.unwrap_or_else(|| panic!("an entry of an opened log is not there"))).collect()
 }
 
@@ -189,6 +200,10 @@ fn raw(mut data: &[u8]) -> ModelFs {
     fs
 }
 
+/// Kinds of edits, and those that make checksums sound again: what they leave may be another log.
+const EDITS: u8 = 10;
+const FORGING: [u8; 2] = [8, 9];
+
 /// One edit: what (1 byte), name number (1), value (2), offset (4).
 fn edit(fs: &ModelFs, step: &[u8; 8]) {
     let [what, number, low, high, at @ ..] = *step;
@@ -196,7 +211,7 @@ fn edit(fs: &ModelFs, step: &[u8; 8]) {
     let offset = u32::from_le_bytes(at) as usize;
     let Some(bytes) = fs.peek(&path) else { return };
     let offset = offset % (bytes.len() + 1);
-    match what % 10 {
+    match what % EDITS {
         0 => drop(fs.flip(&path, offset, low)),
         1 => change(fs, &path, |bytes| put(bytes, offset, &[low])),
         2 => change(fs, &path, |bytes| put(bytes, offset, &value.to_le_bytes())),
@@ -233,10 +248,60 @@ fn seal_in_place(bytes: &mut [u8], offset: u64) {
 }
 
 /// Logs to begin with: made, little in it, some segments with a snapshot, and one that was killed.
-fn templates() -> &'static [ModelFs] {
-    static TEMPLATES: OnceLock<Vec<ModelFs>> = OnceLock::new();
-    TEMPLATES
-        .get_or_init(|| (0..4).map(|number| template(number).unwrap_or_else(|| ModelFs::new(1))).collect())
+fn templates() -> &'static [Template] {
+    static TEMPLATES: OnceLock<Vec<Template>> = OnceLock::new();
+    let made = |number| Template::of(template(number).unwrap_or_else(|| ModelFs::new(1)));
+    TEMPLATES.get_or_init(|| (0..4).map(made).collect())
+}
+
+/// A log, its entries, and where its frames stand.
+struct Template {
+    fs: ModelFs,
+    entries: Vec<Entry>,
+    frames: Vec<Stands>,
+}
+
+/// A frame in its place.
+struct Stands {
+    at: Lsn,
+    bytes: Vec<u8>,
+    /// The entry it speaks of.
+    position: Position,
+    durable: Lsn,
+}
+
+impl Template {
+    fn of(fs: ModelFs) -> Self {
+        let mut frames = Vec::new();
+        let show = |line| {
+            if let DumpLine::Frame { at, position, payload_len, durable, .. } = line {
+                let bytes = bytes_at(&fs, at, frame_len(payload_len)).unwrap_or_default();
+                frames.push(Stands { at, bytes, position, durable });
+            }
+        };
+        assert!(dump(fs.kill(), dir(), show).is_ok(), "a log to begin with is sound");
+        let entries = open_and_tell(&fs.kill()).map_or_else(|error| panic!("{error}"), |told| told.3);
+        Self { fs, entries, frames }
+    }
+
+    /// The entries whose frames end where, by a frame that is still intact in `fs`, everything is on the disk.
+    fn proven(&self, fs: &ModelFs) -> Vec<&Entry> {
+        let intact = |frame: &&Stands| {
+            bytes_at(fs, frame.at, frame.bytes.len() as u64).is_some_and(|bytes| bytes == frame.bytes)
+        };
+        let durable = self.frames.iter().filter(intact).map(|frame| frame.durable).max().unwrap_or_default();
+        let on_disk = |entry: &&Entry| {
+            let mut frames = self.frames.iter().filter(|frame| frame.position == entry.position);
+            frames.any(|frame| frame.at.0 + frame.bytes.len() as u64 <= durable.0)
+        };
+        self.entries.iter().filter(on_disk).collect()
+    }
+}
+
+fn bytes_at(fs: &ModelFs, at: Lsn, length: u64) -> Option<Vec<u8>> {
+    let bytes = fs.peek(&dir().join(segment::file_name(at.segment())))?;
+    let start = at.offset() as usize;
+    bytes.get(start..start + length as usize).map(<[u8]>::to_vec)
 }
 
 fn template(number: u64) -> Option<ModelFs> {

@@ -1,8 +1,10 @@
 //! Processes that are killed, left behind, or told to stop, under load.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use super::cluster::{Cluster, STOP_MAX};
+use raftmap::Clerk;
+
+use super::cluster::{Cluster, PATIENCE, STOP_MAX};
 use super::load::{Done, Load};
 
 const ORDERS: [[u64; 3]; 6] = [[1, 2, 3], [1, 3, 2], [2, 1, 3], [2, 3, 1], [3, 1, 2], [3, 2, 1]];
@@ -15,8 +17,11 @@ async fn all_killed_at_once_and_restarted_in_each_order() {
         let load = Load::start(&format!("r{round}"), &cluster.clerk(), 8);
         tokio::time::sleep(Duration::from_millis(500)).await;
         cluster.kill_all();
-        for id in order {
+        for (already, id) in order.into_iter().enumerate() {
             cluster.spawn(id);
+            if already == 0 {
+                serves_nobody_alone(&cluster, id).await;
+            }
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
         cluster.wait_all_applied().await;
@@ -24,6 +29,24 @@ async fn all_killed_at_once_and_restarted_in_each_order() {
         done.check(&cluster.clerk()).await;
     }
     cluster.wait_equal().await;
+}
+
+/// Once it answers anybody, the one that was started first neither reads nor writes nor leads.
+async fn serves_nobody_alone(cluster: &Cluster, id: u64) {
+    let begun = Instant::now();
+    let status = loop {
+        if let Some(status) = cluster.status(id).await {
+            break status;
+        }
+        assert!(begun.elapsed() < PATIENCE, "node {id} does not come back\n{}", cluster.logs());
+    };
+    assert_ne!(status.role, "leader", "node {id} alone");
+    let alone = Clerk::connect(&[cluster.addresses[&id]], &cluster.options()).unwrap();
+    let alone = alone.with_deadline(Duration::from_millis(500));
+    let (read, written) = tokio::join!(alone.get("alone"), alone.put("alone", "in the world"));
+    assert!(read.is_err() && written.is_err(), "node {id} alone: {read:?} {written:?}");
+    let status = cluster.status(id).await.expect("it runs");
+    assert_ne!(status.role, "leader", "node {id} alone");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -62,10 +62,9 @@ impl Arena {
         self.nodes.values().next().unwrap().leader().expect("there is one")
     }
 
-    /// What the nodes have counted: connections refused, handshakes turned away, malformed frames.
-    pub(crate) fn counted(&self, id: u64) -> (u64, u64, u64) {
-        let stats = self.nodes[&id].net_stats().expect("it runs");
-        (stats.refused, stats.handshakes_turned_away, stats.malformed)
+    /// What a node's transport has counted.
+    pub(crate) fn stats(&self, id: u64) -> raftmap::net::Stats {
+        self.nodes[&id].net_stats().expect("it runs")
     }
 
     /// Term and role of each node.

@@ -1,7 +1,7 @@
 //! A member gone mad: node 1's certificate is sound and its hello is, too, but what it says next no member could mean.
 //! Nodes 2 and 3 go on without it.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use quinn::{Connection, RecvStream, SendStream};
@@ -14,12 +14,29 @@ use crate::arena::{Arena, PATIENCE};
 use crate::bare::{self, HELLO, PEER, frame, says, shown};
 
 const SNAPSHOT_OFFER: u8 = 4;
+const SNAPSHOT_ACCEPT: u8 = 5;
+const SNAPSHOT_REFUSE: u8 = 6;
 
 /// A connection of node 1 to node `to`, and its first stream.
 struct Mad {
     connection: Connection,
     send: SendStream,
     _recv: RecvStream,
+    /// The stream of the log, once the node has opened it.
+    log: Option<RecvStream>,
+}
+
+/// The next frame's kind and payload; `None` where the stream has ended.
+async fn read_frame(recv: &mut RecvStream) -> Option<(u8, Vec<u8>)> {
+    let frame = async {
+        let mut header = [0; 16];
+        recv.read_exact(&mut header).await.ok()?;
+        let length = u32::from_le_bytes([header[8], header[9], header[10], header[11]]);
+        let mut payload = vec![0; length as usize];
+        recv.read_exact(&mut payload).await.ok()?;
+        Some((header[5], payload))
+    };
+    tokio::time::timeout(PATIENCE, frame).await.expect("a frame, or the stream's end")
 }
 
 /// A connection whose hello nobody has heard yet.
@@ -59,7 +76,37 @@ impl Mad {
         let heard = recv.read_exact(&mut header).await;
         assert!(heard.is_ok(), "node {to} does not answer: {:?}", connection.closed().await);
         send.write_all(&frame(HELLO, b"")).await.unwrap();
-        Self { connection, send, _recv: recv }
+        Self { connection, send, _recv: recv, log: None }
+    }
+
+    /// Whether the node has heard all that was said to it: it answers a question behind that, on the same stream. `false`
+    /// where it has ended the connection. A leader that is over asks whether an entry is there; the answer names the entry,
+    /// so `question` must be one that nobody has asked.
+    async fn was_heard(&mut self, question: u64) -> bool {
+        let prev = Position::new(question, 0);
+        let body = Body::Append { prev, commit: Index(0), entries: vec![] };
+        let bytes = peer::encode(&Message { term: Term(0), body }).unwrap().unwrap();
+        let _closed_or_not = self.send.write_all(&frame(KIND_RAFT, &bytes)).await;
+        let answered = async {
+            loop {
+                match self.hears().await?.body {
+                    Body::AppendReply(AppendOutcome::Rejected { prev, .. }) if prev.0 == question => break,
+                    _ => {}
+                }
+            }
+            Some(())
+        };
+        let answered = tokio::time::timeout(PATIENCE, answered).await;
+        answered.expect("an answer, or the end of the connection").is_some()
+    }
+
+    /// The next message on the stream of the log; `None` where the connection has ended.
+    async fn hears(&mut self) -> Option<Message> {
+        if self.log.is_none() {
+            self.log = Some(self.connection.accept_uni().await.ok()?);
+        }
+        let (_, payload) = read_frame(self.log.as_mut()?).await?;
+        Some(peer::decode(&payload.into()).expect("a node says what can be read"))
     }
 
     async fn end(&self) -> String {
@@ -81,7 +128,7 @@ fn a_hello_that_does_not_fit_is_refused_in_words() {
             ("we are group 0", Hello { group: u64::MAX, ..sound }),
         ];
         for (words, hello) in cases {
-            let (before, ..) = arena.counted(2);
+            let before = arena.stats(2).refused;
             let end = arena.runtime.block_on(async {
                 let connection = knock(&arena, 2).await;
                 let (mut send, _recv) = connection.open_bi().await.unwrap();
@@ -89,7 +136,7 @@ fn a_hello_that_does_not_fit_is_refused_in_words() {
                 tokio::time::timeout(PATIENCE, connection.closed()).await.expect(words).to_string()
             });
             assert!(says(&end, words), "{words}: {end}");
-            assert!(arena.counted(2).0 > before, "{words}: it is counted");
+            assert!(arena.stats(2).refused > before, "{words}: it is counted");
         }
     });
 }
@@ -143,18 +190,27 @@ fn absurd_numbers_move_nobody() {
     let arena = Arena::new(&[2, 3]);
     arena.under(|| {
         for to in [2, 3] {
+            let before = arena.stats(to).malformed;
+            let (mut heard, mut ended) = (0, 0);
             arena.runtime.block_on(async {
                 let mut mad = Mad::new(&arena, to).await;
-                for message in absurd() {
-                    if mad.connection.close_reason().is_some() {
+                for (message, question) in absurd().iter().zip(1..) {
+                    let bytes = peer::encode(message).unwrap().unwrap();
+                    let _closed_or_not = mad.send.write_all(&frame(KIND_RAFT, &bytes)).await;
+                    if mad.was_heard(question).await {
+                        heard += 1;
+                    } else {
+                        ended += 1;
                         mad = Mad::new(&arena, to).await;
                     }
-                    let bytes = peer::encode(&message).unwrap().unwrap();
-                    let _closed_or_not = mad.send.write_all(&frame(KIND_RAFT, &bytes)).await;
-                    // Heard, and either dropped or the end of the connection.
-                    tokio::time::sleep(Duration::from_millis(5)).await;
                 }
             });
+            assert!(heard >= 90, "node {to} heard {heard} of them to the end");
+            assert_eq!(
+                arena.stats(to).malformed,
+                before + ended,
+                "node {to}: whatever is no message is counted"
+            );
         }
     });
 }
@@ -187,7 +243,7 @@ fn messages_that_lie_about_lengths_end_their_connection() {
     ];
     arena.under(|| {
         for (number, bytes) in cases.iter().enumerate() {
-            let (_, _, before) = arena.counted(2);
+            let before = arena.stats(2).malformed;
             let end = arena.runtime.block_on(async {
                 let mad = Mad::new(&arena, 2).await;
                 // The stream of the log takes the largest frames.
@@ -197,7 +253,7 @@ fn messages_that_lie_about_lengths_end_their_connection() {
             });
             let named = ["malformed message", "arrived damaged"].iter().any(|words| end.contains(words));
             assert!(named || end == "reset by peer", "case {number}: {end}");
-            assert_eq!(arena.counted(2).2, before + 1, "case {number}: it is counted");
+            assert_eq!(arena.stats(2).malformed, before + 1, "case {number}: it is counted");
         }
     });
 }
@@ -207,25 +263,54 @@ fn messages_that_lie_about_lengths_end_their_connection() {
 fn absurd_snapshots_are_not_taken() {
     let arena = Arena::new(&[2, 3]);
     let membership = Membership { voters: (1..=3).map(NodeId).collect() };
+    // Length by the stream and by the announcement, what is sent of it, and the words of the refusal.
+    let cases = [
+        (u64::MAX, u64::MAX, 100_000, "18446744073709551615 bytes"),
+        (1 << 63, 1 << 63, 100_000, "9223372036854775808 bytes"),
+        (200, 300, 200, "says 300 bytes, the stream 200"),
+        (5_000, 5_000, 5_000, "the trailer is not there"),
+        (5_000, 5_000, 5_001, "more bytes than were announced"),
+        (1 << 32, 1 << 32, 100_000, "4294867296 bytes fewer than were announced"),
+        (0, 0, 0, "no snapshot is that short"),
+    ];
     arena.under(|| {
-        for (length, announced) in
-            [(u64::MAX, u64::MAX), (1 << 63, 1 << 63), (1 << 32, 1 << 32), (200, 300), (0, 0)]
-        {
+        let before = files(&arena, 2);
+        for (length, announced, sent, words) in cases {
             let position = Position::new(u64::MAX, u64::MAX);
             let snapshot = SnapshotId { position, length: announced, digest: [7; 32] };
             let offer = peer::Announcement { term: Term(u64::MAX), snapshot, membership: membership.clone() };
             let offer = [&length.to_le_bytes()[..], &offer.encode().unwrap()].concat();
-            arena.runtime.block_on(async {
+            let (kind, said) = arena.runtime.block_on(async {
                 let mad = Mad::new(&arena, 2).await;
                 let (mut send, mut recv) = mad.connection.open_bi().await.unwrap();
                 send.write_all(&frame(SNAPSHOT_OFFER, &offer)).await.unwrap();
-                let mut answer = [0; 24];
-                let _refused_or_accepted =
-                    tokio::time::timeout(PATIENCE, recv.read_exact(&mut answer)).await.unwrap();
-                let _ = send.write_all(&[7; 100_000]).await;
-                let _ = send.finish();
-                let _verdict = tokio::time::timeout(PATIENCE, recv.read_to_end(10_000)).await.unwrap();
+                let (kind, said) = read_frame(&mut recv).await.expect(words);
+                if kind != SNAPSHOT_ACCEPT {
+                    return (kind, said);
+                }
+                let _refused_in_the_middle = send.write_all(&vec![7; sent]).await;
+                let _refused_in_the_middle = send.finish();
+                read_frame(&mut recv).await.expect(words)
             });
+            let said = String::from_utf8_lossy(&said);
+            assert!(kind == SNAPSHOT_REFUSE && said.contains(words), "{words}: kind {kind}, {said}");
         }
+        // What one transfer left is dropped with the next offer: at most one unfinished file, and none in the end.
+        let until = Instant::now() + PATIENCE;
+        while files(&arena, 2) != before {
+            assert!(Instant::now() < until, "{before:?} before, {:?} after", files(&arena, 2));
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        assert_eq!(arena.stats(2).snapshots_received, 0);
     });
+}
+
+/// Snapshots in a node's directory, whole and unfinished.
+fn files(arena: &Arena, id: u64) -> Vec<String> {
+    let entries = std::fs::read_dir(arena.dir.path().join(id.to_string())).unwrap();
+    let names = entries.map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned());
+    let mut names: Vec<_> =
+        names.filter(|name| name.starts_with("snap-") || name.starts_with("tmp-")).collect();
+    names.sort();
+    names
 }

@@ -1,13 +1,14 @@
 //! Whoever is no member, or no client, and whoever is a client and misbehaves.
 
-use std::net::UdpSocket;
-use std::time::Duration;
+use std::net::{SocketAddr, UdpSocket};
+use std::time::{Duration, Instant};
 
 use quinn::Endpoint;
-use raftmap::net::{Authority, ClusterId, Role, identity};
+use raftmap::net::{Authority, ClusterId, Limits, Role, identity};
+use raftmap::{Clerk, ConnectOptions};
 
-use crate::arena::Arena;
-use crate::bare::{self, CLIENT, HELLO, PEER, REQUEST, Shown, frame, says, shown};
+use crate::arena::{Arena, PATIENCE};
+use crate::bare::{self, CLIENT, HELLO, PEER, REQUEST, Shown, dated, frame, says, shown};
 
 /// The words with which node `to` sends away whoever shows this.
 fn refused(arena: &Arena, to: u64, shown: Shown, alpn: &[u8]) -> String {
@@ -46,8 +47,15 @@ fn save(ca: &std::path::Path, cluster: ClusterId, out: &std::path::Path) -> Show
 fn whoever_is_no_member_does_not_come_in() {
     let arena = Arena::new(&[1, 2, 3]);
     let who = |name: &str| shown(&arena.dir.path().join(name));
+    let ca = arena.dir.path().join("ca");
+    let cluster = Authority::load(&ca).unwrap().cluster();
+    let aged = |role: &str, years| dated(&ca, &format!("raftmap://{cluster}/{role}"), years);
     arena.under(|| {
+        // Alert 45 is "certificate expired", and stands for "not yet valid" as well.
         let cases = [
+            (aged("node/1", (1990, 2000)), PEER, "error 45"),
+            (aged("node/1", (2990, 3000)), PEER, "error 45"),
+            (aged("client/eve", (1990, 2000)), CLIENT, "error 45"),
             (None, PEER, "error 116"),
             (None, CLIENT, "error 116"),
             (of_another_authority(&arena), PEER, "error 4"),
@@ -56,81 +64,157 @@ fn whoever_is_no_member_does_not_come_in() {
             (who("n9"), PEER, "node 9 must not dial node 3"),
             (who("n3"), PEER, "node 3 must not dial node 3"),
         ];
-        let (before, _, _) = arena.counted(3);
+        let before = arena.stats(3).refused;
         let count = cases.len() as u64;
         for (shown, alpn, words) in cases {
             let end = refused(&arena, 3, shown, alpn);
             assert!(says(&end, words), "{words}: {end}");
         }
-        let (after, _, _) = arena.counted(3);
+        let after = arena.stats(3).refused;
         assert!(after >= before + count, "{before} refused before, {after} after {count} attempts");
     });
 }
 
+/// First packets that nobody follows up, from many addresses, as if they were forged: their keys fit nothing.
+fn rubbish(target: SocketAddr) {
+    let mut state = 7_u64;
+    for _ in 0..200 {
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        for _ in 0..50 {
+            let mut packet = [0; 1200];
+            packet.iter_mut().for_each(|byte| {
+                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                *byte = (state >> 56) as u8;
+            });
+            let first = 0xc0 | packet[0] & 0x0f;
+            packet[..6].copy_from_slice(&[first, 0, 0, 0, 1, 8]);
+            packet[14] = 8;
+            let _full_or_not = socket.send_to(&packet, target);
+        }
+    }
+}
+
+/// A road to `target` on which handshakes begin and never end: of what comes back it lets through only the demand to prove
+/// that the address is one's own, which a server under load makes before it spends anything. One client's.
+async fn dead_end(front: tokio::net::UdpSocket, target: SocketAddr) {
+    let back = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    back.connect(target).await.unwrap();
+    let (mut there, mut here, mut client) = ([0; 2_048], [0; 2_048], None);
+    loop {
+        tokio::select! {
+            Ok((length, from)) = front.recv_from(&mut there) => {
+                client = Some(from);
+                let _full_or_not = back.send(&there[..length]).await;
+            }
+            // A long header of type 3 (RFC 9000, 17.2.5).
+            Ok(length) = back.recv(&mut here) => if let (0xb0, Some(client)) = (here[0] & 0xb0, client) {
+                let _full_or_not = front.send_to(&here[..length], client).await;
+            }
+        }
+    }
+}
+
+/// More handshakes at once than a node lets begin, none of which ends. It turns away what is too much and gives up the
+/// others in their time, so that a new client gets through while all of them still try.
 #[test]
 fn a_flood_of_handshakes_is_turned_away() {
     let arena = Arena::new(&[1, 2, 3]);
-    let target = arena.addresses[&arena.leader()];
+    let leader = arena.leader();
+    let target = arena.addresses[&leader];
+    let eve = ConnectOptions { identity: Some(arena.dir.path().join("eve")) };
+    let many = 2 * Limits::default().handshakes;
     arena.under(|| {
-        // First packets that nobody follows up, from many addresses, as if they were forged; and rubbish.
-        let mut state = 7_u64;
-        for _ in 0..200 {
-            let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-            for _ in 0..50 {
-                let mut packet = [0; 1200];
-                packet.iter_mut().for_each(|byte| {
-                    state =
-                        state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-                    *byte = (state >> 56) as u8;
-                });
-                let first = 0xc0 | packet[0] & 0x0f;
-                packet[..6].copy_from_slice(&[first, 0, 0, 0, 1, 8]);
-                packet[14] = 8;
-                let _full_or_not = socket.send_to(&packet, target);
-            }
-        }
-        // And real handshakes, many at once, whose client goes away in the middle.
+        rubbish(target);
         let config = bare::quic(bare::tls(&arena.dir.path().join("ca"), None, PEER));
         arena.runtime.block_on(async {
+            let front = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
+            let road = front.local_addr().unwrap();
+            let dead_end = tokio::spawn(dead_end(front, target));
             // One endpoint: each takes megabytes for its own buffers.
             let endpoint = Endpoint::client("127.0.0.1:0".parse().unwrap()).unwrap();
-            for _ in 0..20 {
-                let begun: Vec<_> = (0..30)
-                    .map(|_| endpoint.connect_with(config.clone(), target, identity::SERVER_NAME).unwrap())
-                    .collect();
-                tokio::time::sleep(Duration::from_millis(20)).await;
+            for round in 0..3 {
+                let before = arena.stats(leader);
+                let begun =
+                    (0..many).map(|_| endpoint.connect_with(config.clone(), road, identity::SERVER_NAME));
+                let begun: Vec<_> = begun.map(Result::unwrap).collect();
+                let until = Instant::now() + PATIENCE;
+                while arena.stats(leader).handshakes_turned_away == before.handshakes_turned_away {
+                    assert!(Instant::now() < until, "round {round}: none of {many} was turned away");
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
+                let clerk = Clerk::connect(&[target], &eve).unwrap();
+                let through = tokio::time::timeout(PATIENCE, clerk.put("through", "the flood")).await;
+                through.expect("the bound is free again in its time").unwrap();
+                assert!(arena.stats(leader).refused > before.refused, "round {round}: none was given up");
                 drop(begun);
             }
+            dead_end.abort();
         });
     });
+}
+
+/// Longest wait for a hello to be given up, on a machine under load too. A dead connection is given up later than a hello,
+/// and with other words.
+const GIVEN_UP: Duration = Duration::from_secs(5);
+
+/// Opens all the streams that a client may have and leaves them silent, in the midst of a hello. The number of streams, how
+/// long the node bore with them, and its words.
+async fn silence(
+    endpoint: Endpoint,
+    config: quinn::ClientConfig,
+    target: SocketAddr,
+) -> (usize, Duration, String) {
+    let connection = bare::knock_from(&endpoint, config, target).await.expect("eve is a client");
+    let began = Instant::now();
+    let mut kept = Vec::new();
+    for _ in 0..4 {
+        let opened = async { tokio::join!(connection.open_bi(), connection.open_uni()) };
+        let Ok((Ok((mut send, recv)), Ok(mut one_way))) =
+            tokio::time::timeout(Duration::from_millis(200), opened).await
+        else {
+            break;
+        };
+        // The first bytes of a hello, of which the rest never comes.
+        let _closed_or_not = send.write_all(&frame(HELLO, b"hi")[..9]).await;
+        let _closed_or_not = one_way.write_all(&[0; 9]).await;
+        kept.push((send, recv, one_way));
+    }
+    let end = tokio::time::timeout(PATIENCE, connection.closed()).await.expect("the node ends it");
+    let took = began.elapsed();
+    for (_, recv, _) in &mut kept {
+        assert!(recv.read(&mut [0; 1]).await.is_err(), "a stream outlived its connection");
+    }
+    (kept.len(), took, end.to_string())
 }
 
 #[test]
 fn silent_streams_hold_nothing_up() {
     let arena = Arena::new(&[1, 2, 3]);
-    let target = arena.addresses[&arena.leader()];
+    let leader = arena.leader();
+    let target = arena.addresses[&leader];
     arena.under(|| {
         let shown = || shown(&arena.dir.path().join("eve"));
-        arena.runtime.block_on(async {
-            let mut kept = Vec::new();
-            for _ in 0..60 {
-                let config = bare::quic(bare::tls(&arena.dir.path().join("ca"), shown(), CLIENT));
-                let Ok(connection) = bare::knock(config, target).await else { continue };
-                for _ in 0..4 {
-                    let (Ok((mut send, recv)), Ok(mut one_way)) =
-                        tokio::join!(connection.open_bi(), connection.open_uni())
-                    else {
-                        continue;
-                    };
-                    // The first bytes of a hello, of which the rest never comes.
-                    let _ = send.write_all(&frame(HELLO, b"hi")[..9]).await;
-                    let _ = one_way.write_all(&[0; 9]).await;
-                    kept.push((send, recv, one_way));
+        let config = || bare::quic(bare::tls(&arena.dir.path().join("ca"), shown(), CLIENT));
+        let before = arena.stats(leader).refused;
+        let silent = arena.runtime.block_on(async {
+            let endpoint = Endpoint::client("127.0.0.1:0".parse().unwrap()).unwrap();
+            let mut silent = Vec::new();
+            // Fewer at once than the bound of handshakes: all of them get in.
+            for _ in 0..3 {
+                let some: Vec<_> =
+                    (0..20).map(|_| tokio::spawn(silence(endpoint.clone(), config(), target))).collect();
+                for one in some {
+                    silent.push(one.await.expect("it was closed"));
                 }
             }
-            assert!(kept.len() >= 100, "only {} streams were opened", kept.len());
-            tokio::time::sleep(Duration::from_secs(1)).await;
+            silent
         });
+        let streams: usize = silent.iter().map(|(streams, ..)| streams).sum();
+        assert!(streams >= 100, "only {streams} streams were opened");
+        for (_, took, end) in &silent {
+            assert!(says(end, "no hello in time") && *took < GIVEN_UP, "{end:?} after {took:?}");
+        }
+        assert_eq!(arena.stats(leader).refused - before, 60, "each is counted");
     });
 }
 
@@ -188,7 +272,7 @@ fn malformed_requests_are_told_so_and_hurt_nobody_else() {
     let hello = raftmap::wire::client::ClientHello::OURS.encode().unwrap();
     arena.under(|| {
         for (words, bytes) in malformed_requests() {
-            let (_, _, before) = arena.counted(leader);
+            let before = arena.stats(leader).malformed;
             let shown = shown(&arena.dir.path().join("eve"));
             let config = bare::quic(bare::tls(&arena.dir.path().join("ca"), shown, CLIENT));
             let end = arena.runtime.block_on(async {
@@ -197,7 +281,7 @@ fn malformed_requests_are_told_so_and_hurt_nobody_else() {
                 said(&connection, &[frame(HELLO, &hello), bytes].concat(), words).await
             });
             assert!(end.contains(words) || end.ends_with("reset by peer"), "{words}: {end}");
-            let (_, _, after) = arena.counted(leader);
+            let after = arena.stats(leader).malformed;
             let costs_the_connection = words != "malformed request";
             assert_eq!(after - before, u64::from(costs_the_connection), "{words}: it is counted");
         }

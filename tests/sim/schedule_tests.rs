@@ -3,9 +3,11 @@
 
 use std::time::Duration;
 
-use raftmap::raft::RoleKind;
-use raftmap_sim::history::End;
+use raftmap::raft::{AppendOutcome, Body, Message, RoleKind, Status};
+use raftmap::wire::peer;
+use raftmap_sim::history::{End, What};
 use raftmap_sim::life::Crash;
+use raftmap_sim::net::End as NetEnd;
 use raftmap_sim::seeds::seeds;
 use raftmap_sim::setup::{Faults, Setup};
 use raftmap_sim::world::{Event, World};
@@ -152,4 +154,90 @@ fn a_partition_that_comes_and_goes() {
     let tally = seeds("a_partition_that_comes_and_goes", 6, flapping);
     tally.print();
     assert!(tally.marks["the network was cut"] >= 50 * tally.worlds, "{:?}", tally.marks);
+}
+
+const BOTH_WAYS: fn(usize, usize) -> [(NetEnd, NetEnd); 2] =
+    |a, b| [(NetEnd::Node(a), NetEnd::Node(b)), (NetEnd::Node(b), NetEnd::Node(a))];
+
+/// What a node knows of itself as a member.
+fn raft(world: &World, at: usize) -> Status {
+    world.nodes[at].life.as_ref().expect("it runs").replica.raft().status()
+}
+
+/// Case N7. Leader and follower do not see each other, the third sees both: nobody is elected, and calls go on.
+#[test]
+fn a_follower_that_sees_the_leader_through_another_one_disturbs_nobody() {
+    for seed in SEEDS {
+        let mut setup = three(seed);
+        setup.safety = Duration::from_secs(1_000);
+        let mut world = World::new(setup);
+        run(&mut world, Duration::from_secs(3));
+        let leader = world.leader().expect("a leader");
+        world.links.cut_only(BOTH_WAYS(leader, (leader + 1) % 3).into());
+        let (first, done) = (world.watch.max_term, world.done);
+        run(&mut world, Duration::from_secs(23));
+        assert_eq!(world.watch.max_term, first, "seed {seed}: the leader was disturbed");
+        assert!(world.done >= done + 300, "seed {seed}: {} calls", world.done - done);
+    }
+}
+
+/// Case S7. Each write makes a snapshot and purges the log to its end; then nobody writes any more. A follower that was away
+/// finds no entry at all, and still gets everything.
+#[test]
+fn a_follower_behind_an_empty_log_gets_a_snapshot() {
+    for seed in SEEDS {
+        let mut setup = three(seed);
+        (setup.max_raft_state, setup.load.clients, setup.load.reads) = (Some(1_000), 1, 0);
+        setup.sizes.tail_bytes = 0;
+        setup.safety = Duration::from_secs(1_000);
+        let mut world = World::new(setup);
+        run(&mut world, Duration::from_secs(3));
+        let leader = world.leader().expect("a leader");
+        let away = (leader + 1) % 3;
+        let others = (0..3).filter(|at| *at != away);
+        world.links.cut_only(others.flat_map(|at| BOTH_WAYS(at, away)).collect());
+        run(&mut world, Duration::from_secs(5));
+        world.clients[0].stopped = true;
+        // One large write at a time, until the last of them has left nothing behind.
+        let mut until = world.now;
+        while raft(&world, leader).snapshot < raft(&world, leader).last.index {
+            assert!(until < Duration::from_secs(60), "seed {seed}: the log is never empty");
+            world.call(0, "large", What::Put { value: "v".repeat(1_500) });
+            until += Duration::from_secs(1);
+            run(&mut world, until);
+        }
+        world.links.heal();
+        let last = raft(&world, leader).last.index;
+        run(&mut world, until + Duration::from_secs(10));
+        assert_eq!(raft(&world, leader).last.index, last, "seed {seed}: something was written");
+        assert_eq!(raft(&world, away).applied, last, "seed {seed}: it never catches up");
+    }
+}
+
+/// Case N17. A leader of a term in which it has sent hardly anything to a follower hears that it holds everything: an
+/// answer to its life before, when its log was another one. Nothing may commit by it: the entries are on one disk.
+#[test]
+fn an_acknowledgement_of_what_was_never_sent_commits_nothing() {
+    for seed in SEEDS {
+        let mut setup = three(seed);
+        setup.safety = Duration::from_secs(6);
+        let mut world = World::new(setup);
+        let away = 2;
+        let apart: Vec<_> = (0..2).flat_map(|at| BOTH_WAYS(at, away)).collect();
+        world.links.cut_only(apart.iter().copied().collect());
+        run(&mut world, Duration::from_secs(3));
+        let leader = world.leader().expect("a leader");
+        world.links.cut_only(apart.into_iter().chain(BOTH_WAYS(0, 1)).collect());
+        run(&mut world, Duration::from_secs(3) + millis(150));
+        let Status { term, last, committed, .. } = raft(&world, leader);
+        assert!(last.index > committed, "seed {seed}: nothing waits for a majority");
+        let body = Body::AppendReply(AppendOutcome::Accepted { matched: last.index, full: false });
+        let bytes = peer::encode(&Message { term, body }).unwrap().unwrap();
+        world.after(millis(1), Event::Peer { from: away, to: leader, bytes });
+        run(&mut world, Duration::from_secs(3) + millis(160));
+        assert_eq!(raft(&world, leader).committed, committed, "seed {seed}: committed on one disk of three");
+        assert_eq!(raft(&world, leader).term, term, "seed {seed}: it was heard by another leader");
+        world.links.heal();
+        world.to_the_end();
+    }
 }

@@ -26,6 +26,22 @@ pub(crate) fn shown(dir: &Path) -> Shown {
     Some((certificate, PrivateKeyDer::from_pem_file(dir.join("key.pem")).unwrap()))
 }
 
+/// A certificate of this authority for whoever has this name, good between these years only.
+pub(crate) fn dated(authority: &Path, name: &str, (from, to): (i32, i32)) -> Shown {
+    let key = std::fs::read_to_string(authority.join("ca-key.pem")).unwrap();
+    let certificate = CertificateDer::from_pem_file(authority.join("ca.pem")).unwrap();
+    let issuer =
+        rcgen::Issuer::from_ca_cert_der(&certificate, rcgen::KeyPair::from_pem(&key).unwrap()).unwrap();
+    let mut params = rcgen::CertificateParams::default();
+    params.subject_alt_names = vec![rcgen::SanType::URI(name.try_into().unwrap())];
+    params.extended_key_usages = vec![rcgen::ExtendedKeyUsagePurpose::ClientAuth];
+    params.not_before = rcgen::date_time_ymd(from, 1, 1);
+    params.not_after = rcgen::date_time_ymd(to, 1, 1);
+    let key = rcgen::KeyPair::generate().unwrap();
+    let certificate = params.signed_by(&key, &issuer).unwrap();
+    Some((certificate.der().clone(), PrivateKeyDer::try_from(key.serialize_der()).unwrap()))
+}
+
 /// TLS as a client of this authority would do it; early data is tried if the server ever offers it.
 pub(crate) fn tls(authority: &Path, shown: Shown, alpn: &[u8]) -> rustls::ClientConfig {
     let mut roots = rustls::RootCertStore::empty();
@@ -53,7 +69,15 @@ pub(crate) async fn knock(
     config: quinn::ClientConfig,
     addr: SocketAddr,
 ) -> Result<Connection, ConnectionError> {
-    let endpoint = Endpoint::client(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+    knock_from(&Endpoint::client(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap(), config, addr).await
+}
+
+/// Knocks from a port that is there: each port takes megabytes for its buffers.
+pub(crate) async fn knock_from(
+    endpoint: &Endpoint,
+    config: quinn::ClientConfig,
+    addr: SocketAddr,
+) -> Result<Connection, ConnectionError> {
     let connection = endpoint.connect_with(config, addr, identity::SERVER_NAME).unwrap().await?;
     // With TLS 1.3 the server's verdict on our certificate comes after our handshake's end.
     let _ = tokio::time::timeout(Duration::from_millis(50), connection.closed()).await;

@@ -8,11 +8,9 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use quinn::{Connection, ConnectionError, Endpoint};
 use raftmap_net::*;
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::runtime::Runtime;
 
-use crate::bare::{self, CLIENT, HELLO, PEER, REQUEST, Shown, frame, says, shown};
+use crate::bare::{self, CLIENT, HELLO, PEER, REQUEST, frame, says, shown};
 use crate::support::*;
 
 const SNAPSHOT_OFFER: u8 = 4;
@@ -292,32 +290,18 @@ fn noise_on_the_port_changes_nothing() {
     assert!(world.server.dead.try_recv().is_err());
 }
 
-/// A certificate of the cluster's own authority for a client, good between these years only.
-fn dated(world: &World, from: i32, to: i32) -> Shown {
-    let ca = world.dir.path().join("ca");
-    let key = rcgen::KeyPair::from_pem(&std::fs::read_to_string(ca.join("ca-key.pem")).unwrap()).unwrap();
-    let authority = CertificateDer::from_pem_file(ca.join("ca.pem")).unwrap();
-    let issuer = rcgen::Issuer::from_ca_cert_der(&authority, key).unwrap();
-    let cluster = Identity::load(&world.dir.path().join("n1")).unwrap().cluster();
-    let mut params = rcgen::CertificateParams::default();
-    let name = format!("raftmap://{cluster}/client/eve");
-    params.subject_alt_names = vec![rcgen::SanType::URI(name.try_into().unwrap())];
-    params.extended_key_usages = vec![rcgen::ExtendedKeyUsagePurpose::ClientAuth];
-    params.not_before = rcgen::date_time_ymd(from, 1, 1);
-    params.not_after = rcgen::date_time_ymd(to, 1, 1);
-    let key = rcgen::KeyPair::generate().unwrap();
-    let certificate = params.signed_by(&key, &issuer).unwrap();
-    Some((certificate.der().clone(), PrivateKeyDer::try_from(key.serialize_der()).unwrap()))
-}
-
 #[test]
 fn a_certificate_counts_in_its_time_only() {
     let world = World::new(|_| {});
+    let cluster = Identity::load(&world.dir.path().join("n1")).unwrap().cluster();
+    let dated = |from, to| {
+        bare::dated(&world.dir.path().join("ca"), &format!("raftmap://{cluster}/client/eve"), (from, to))
+    };
     // Alert 45 is "certificate expired", and stands for "not yet valid" as well.
     for (from, to, words) in
         [(1990, 2000, Some("error 45")), (2990, 3000, Some("error 45")), (1990, 3000, None)]
     {
-        let config = bare::quic(bare::tls(&world.dir.path().join("ca"), dated(&world, from, to), CLIENT));
+        let config = bare::quic(bare::tls(&world.dir.path().join("ca"), dated(from, to), CLIENT));
         let knocked = world.runtime.block_on(bare::knock(config, world.server.addr));
         let Some(words) = words else {
             assert!(knocked.is_ok(), "{knocked:?}");

@@ -41,7 +41,7 @@ pub struct Target {
 
 /// All of them.
 pub const TARGETS: &[Target] = &[
-    Target { name: "record", run: raftmap_storage::fuzz_targets::record },
+    Target { name: "record", run: wal::record },
     Target { name: "wal_open", run: wal::wal_open },
     Target { name: "wal_ops", run: wal::wal_ops },
     Target { name: "frame", run: frame::frame },

@@ -13,6 +13,11 @@ const ACTS_MAX: usize = 24;
 /// An input of some hundred steps: its disk, the disk's copies, and every state that its log was in.
 const MEMORY: usize = 32 * 1024 * 1024;
 
+/// See [`fuzz_targets::record`]. What it makes is the file once more, with one frame sealed, and each frame again.
+pub(crate) fn record(data: &[u8]) {
+    memory::within(4 * data.len() + memory::SLACK, "a file's frames", || fuzz_targets::record(data));
+}
+
 /// See [`fuzz_targets::wal_open`]. Memory is held against the size of the directory.
 pub(crate) fn wal_open(data: &[u8]) {
     let (bytes, taken) = memory::taken(|| fuzz_targets::wal_open(data));

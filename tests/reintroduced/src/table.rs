@@ -11,7 +11,8 @@ pub(crate) struct Bug {
     pub(crate) number: u32,
     /// The suite that must go red; none where the bug cannot be put in, or nothing finds it yet.
     pub(crate) suite: Option<Suite>,
-    /// How the suite works: `random`, `all cases`, `script` or `unit`.
+    /// How the suite works: `random` (worlds or steps drawn from seeds), `all cases` (each place in its turn), `schedule` (a
+    /// world in which one thing goes wrong by hand, held to what must hold), `script` (a golden trace) or `unit`.
     pub(crate) kind: String,
     pub(crate) name: String,
     /// Who shipped it.
