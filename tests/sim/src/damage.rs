@@ -65,7 +65,8 @@ impl World {
 
     /// The next segments that are mapped show a wrong bit: whoever reads that entry back stops, and finds it sound later.
     fn misread(&mut self, at: usize, seed: u64) {
-        self.excuse(at);
+        // Seen when the entry is read back, perhaps much later.
+        self.nodes[at].excuse.harmed = true;
         let misread = Fault { on: Some(Op::Map), after: 0, effect: Effect::Misread(seed), lasting: false };
         self.nodes[at].disk.fail(misread);
     }

@@ -43,7 +43,7 @@ impl World {
         self.trace.note(self.now, 0, "calm", 0, 0);
         self.calm = Some(self.now);
         self.links.calm();
-        if self.ends_in_total_damage() {
+        if self.rests_before_total_damage() || self.ends_in_total_damage() {
             return;
         }
         if self.setup.faults.crippled {
@@ -100,7 +100,7 @@ impl World {
         }
     }
 
-    fn mend(&mut self, at: usize) {
+    pub fn mend(&mut self, at: usize) {
         self.heal_disk(at);
         let seed = self.disks.number();
         let node = &mut self.nodes[at];

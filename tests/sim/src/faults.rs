@@ -231,12 +231,12 @@ impl World {
     pub fn draw_crash(&mut self) -> Crash {
         let faults = &self.setup.faults;
         let power = faults.power && (!faults.kill || self.nemesis.below(2) == 0);
-        match self.nemesis.below(4) {
+        match self.nemesis.below(5) {
             0 | 1 if !power => Crash::Kill,
             _ if !power => Crash::Evict,
             0 => Crash::Power(Cut::LoseAll),
             1 => Crash::Power(Cut::KeepAll),
-            2 if faults.torn => Crash::Power(Cut::Torn(self.nemesis.number())),
+            2 | 3 if faults.torn => Crash::Power(Cut::Torn(self.nemesis.number())),
             _ => Crash::Power(Cut::Some(self.nemesis.number())),
         }
     }

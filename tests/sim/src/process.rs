@@ -25,9 +25,11 @@ use crate::world::{Event, Inner, World};
 
 /// The replica's clock.
 pub const TICK: Duration = Duration::from_millis(10);
-/// Every so many batches what is durable is compared with the disk. Recovery does so after each crash too, but what a
-/// log calls durable too early is there by then.
+/// Every so many batches, or more, what is durable is compared with the disk. Recovery does so after each crash too, but
+/// what a log calls durable too early is there by then.
 const LOOK_EVERY: u64 = 128;
+/// Bytes of a disk that may be read for this, for each batch.
+const BYTES_A_BATCH: u64 = 4_096;
 
 impl World {
     fn inside(&mut self, at: usize, time: Duration, inner: Inner) {
@@ -385,7 +387,7 @@ impl World {
                     self.trace.note(self.now, at, "synced", through.0, 0);
                     let checked = self.nodes[at].shadow.synced(through.0);
                     self.must(checked);
-                    if self.setup.watched && through.0.is_multiple_of(LOOK_EVERY) {
+                    if self.setup.watched && self.looks_after(at, through.0) {
                         self.look_at_disk(at);
                     }
                 }
@@ -394,6 +396,12 @@ impl World {
             Input::NoSpace(false) => self.trace.sometimes("a log found space again without a restart"),
             _ => {}
         }
+    }
+
+    /// Whether the disk is to be looked at after this batch: that reads all of it, so more seldom where it holds much.
+    fn looks_after(&self, at: usize, batch: u64) -> bool {
+        let every = || (self.nodes[at].disk.used() / BYTES_A_BATCH).next_power_of_two();
+        batch.is_multiple_of(LOOK_EVERY) && batch.is_multiple_of(every())
     }
 
     /// What the log has just called durable is on the disk itself, and within its bound there.

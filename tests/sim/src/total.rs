@@ -14,6 +14,8 @@ use crate::world::{Event, World};
 
 /// Records that are tried: one of the last sync is the end of what was being written, for all that a log can know.
 const TRIES: u64 = 8;
+/// Within that time all nodes have the same log.
+const REST: Duration = Duration::from_secs(3);
 /// By then whatever was on its way has arrived.
 const SILENT_FROM: Duration = Duration::from_secs(4);
 /// How long the silence is listened to.
@@ -63,6 +65,16 @@ impl World {
             disks.push(disk);
         }
         Some((index, disks))
+    }
+
+    /// Everybody is to have the record first: all come to rest, once.
+    pub fn rests_before_total_damage(&mut self) -> bool {
+        let rests = self.setup.faults.total && !std::mem::replace(&mut self.rested, true);
+        if rests {
+            (0..self.nodes.len()).for_each(|at| self.mend(at));
+            self.after(REST, Event::Calm);
+        }
+        rests
     }
 
     /// The end of a world that drew it. `false`: it cannot be done here.

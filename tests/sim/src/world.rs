@@ -179,6 +179,8 @@ pub struct World {
     /// What may have cost an election: faults, their ends, crashes.
     pub upsets: u64,
     pub over: bool,
+    /// Before total damage all came to rest.
+    pub rested: bool,
     /// It ended in total damage: there is nothing to judge.
     pub halted: bool,
 }
@@ -381,6 +383,7 @@ impl World {
             last_write: Duration::ZERO,
             upsets: 0,
             over: false,
+            rested: false,
             halted: false,
             now: Duration::ZERO,
             queue: Queue::new(),
