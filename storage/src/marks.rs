@@ -20,27 +20,20 @@ macro_rules! sometimes {
     ($name:literal) => {{}};
 }
 
-/// Marks that nobody takes up, as in unit tests, are not kept beyond this many.
-#[cfg(feature = "model")]
-const KEPT_MAX: usize = 4_096;
-
 #[cfg(feature = "model")]
 thread_local! {
-    static MET: std::cell::RefCell<Vec<&'static str>> = const { std::cell::RefCell::new(Vec::new()) };
+    /// Nothing is kept on a thread that never asked.
+    static MET: std::cell::RefCell<Option<Vec<&'static str>>> = const { std::cell::RefCell::new(None) };
 }
 
 /// A branch was taken on this thread.
 #[cfg(feature = "model")]
 pub fn met(name: &'static str) {
-    MET.with_borrow_mut(|met| {
-        if met.len() < KEPT_MAX {
-            met.push(name);
-        }
-    });
+    MET.with_borrow_mut(|met| met.iter_mut().for_each(|met| met.push(name)));
 }
 
-/// Hands every mark since the last call to `each`.
+/// Hands every mark since the last call to `each`; from the first call on they are kept.
 #[cfg(feature = "model")]
 pub fn take(each: impl FnMut(&'static str)) {
-    MET.with_borrow_mut(|met| met.drain(..).for_each(each));
+    MET.with_borrow_mut(|met| met.get_or_insert_default().drain(..).for_each(each));
 }
