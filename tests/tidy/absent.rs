@@ -89,16 +89,7 @@ pub(crate) fn decompressing(lock: &str) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[track_caller]
-    fn red(rule: impl Fn(&Source) -> Vec<String>, file: &str, code: &str) {
-        assert!(!rule(&Source::new(file, code)).is_empty(), "not found in {file}: {code}");
-    }
-
-    #[track_caller]
-    fn green(rule: impl Fn(&Source) -> Vec<String>, file: &str, code: &str) {
-        assert_eq!(rule(&Source::new(file, code)), Vec::<String>::new(), "{file}: {code}");
-    }
+    use crate::rules::tests::{green, red};
 
     #[test]
     fn planted_violations_are_found() {

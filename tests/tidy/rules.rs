@@ -393,17 +393,17 @@ pub(crate) fn manifest(path: &str, content: &str) -> Vec<String> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
     /// Each of these lines, put in that file, is found; and the file's neighbour may have it.
     #[track_caller]
-    fn red(rule: impl Fn(&Source) -> Vec<String>, file: &str, code: &str) {
+    pub(crate) fn red(rule: impl Fn(&Source) -> Vec<String>, file: &str, code: &str) {
         assert!(!rule(&Source::new(file, code)).is_empty(), "not found in {file}: {code}");
     }
 
     #[track_caller]
-    fn green(rule: impl Fn(&Source) -> Vec<String>, file: &str, code: &str) {
+    pub(crate) fn green(rule: impl Fn(&Source) -> Vec<String>, file: &str, code: &str) {
         assert_eq!(rule(&Source::new(file, code)), Vec::<String>::new(), "{file}: {code}");
     }
 

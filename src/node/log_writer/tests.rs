@@ -33,6 +33,11 @@ struct Bench {
 }
 
 impl Bench {
+    /// The next such sync fails, and what it should have written is gone.
+    fn drop_next(&self, op: Op) {
+        self.fs.fail(model::Fault { on: Some(op), after: 0, effect: Effect::SyncDropped, lasting: false });
+    }
+
     fn new() -> Self {
         let fs = ModelFs::new(1);
         let (wal, _) = open(&fs);
@@ -233,12 +238,7 @@ fn a_full_disk_puts_no_purge_off() {
 #[test]
 fn a_failed_sync_is_final() {
     let mut bench = Bench::quiet();
-    bench.fs.fail(model::Fault {
-        on: Some(Op::SyncData),
-        after: 0,
-        effect: Effect::SyncDropped,
-        lasting: false,
-    });
+    bench.drop_next(Op::SyncData);
     bench.entry(100);
     assert_eq!(bench.turn().step, Step::Sync);
     assert!(matches!(bench.writer.sync(), Err(StoreError::Io { op: "sync", .. })));
@@ -252,12 +252,7 @@ fn a_failed_sync_is_final() {
 #[test]
 fn a_failed_chore_is_final() {
     let mut bench = Bench::new();
-    bench.fs.fail(model::Fault {
-        on: Some(Op::SyncDir),
-        after: 0,
-        effect: Effect::SyncDropped,
-        lasting: false,
-    });
+    bench.drop_next(Op::SyncDir);
     let done = bench.turn().chore.expect("a spare").run();
     assert!(matches!(bench.writer.take(Order::ChoreDone(done), bench.now), Err(StoreError::Io { .. })));
     assert!(matches!(bench.writer.sync(), Err(StoreError::Failed { .. })));
