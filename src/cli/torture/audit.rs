@@ -206,7 +206,7 @@ fn words(digests: &BTreeMap<u64, (u64, [u8; 32])>) -> String {
 /// Holds what each node takes against its bounds.
 ///
 /// # Errors
-/// Not all of them tell.
+/// Not all of them tell, or a directory cannot be measured.
 pub(crate) async fn within_bounds(nodes: &Nodes, map_bytes: u64, tally: &mut Tally) -> Result<(), String> {
     let disk_bound = disk_max(map_bytes);
     for (id, status) in all_statuses(nodes).await? {
@@ -214,7 +214,10 @@ pub(crate) async fn within_bounds(nodes: &Nodes, map_bytes: u64, tally: &mut Tal
         if !tally.log.holds(log, LOG_MAX) {
             tally.problem(format!("node {id} keeps {log} bytes of log, {LOG_MAX} are the bound"));
         }
-        let disk = directory_bytes(&nodes.directory(id)).max(status.disk_bytes);
+        let dir = nodes.directory(id);
+        let disk =
+            directory_bytes(&dir).map_err(|error| format!("cannot measure {}: {error}", dir.display()))?;
+        let disk = disk.max(status.disk_bytes);
         if !tally.disk.holds(disk, disk_bound) {
             tally.problem(format!("node {id} takes {disk} bytes of disk, {disk_bound} are the bound"));
         }
@@ -239,9 +242,16 @@ async fn all_statuses(nodes: &Nodes) -> Result<BTreeMap<u64, NodeStatus>, String
 }
 
 /// Of all files in a directory; one that goes meanwhile takes nothing.
-fn directory_bytes(dir: &Path) -> u64 {
-    let files = std::fs::read_dir(dir).into_iter().flatten();
-    files.filter_map(|file| Some(file.ok()?.metadata().ok()?.len())).sum()
+fn directory_bytes(dir: &Path) -> std::io::Result<u64> {
+    let mut bytes = 0;
+    for file in std::fs::read_dir(dir)? {
+        match file?.metadata() {
+            Ok(metadata) => bytes += metadata.len(),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(bytes)
 }
 
 /// Most memory that a process has held, where the system tells.
@@ -261,8 +271,11 @@ mod tests {
         for (name, bytes) in [("a", 1_000), ("b", 24)] {
             std::fs::write(dir.path().join(name), vec![0; bytes]).expect("written");
         }
-        assert_eq!(directory_bytes(dir.path()), 1_024);
-        assert_eq!(directory_bytes(&dir.path().join("gone")), 0);
+        assert_eq!(directory_bytes(dir.path()).expect("readable"), 1_024);
+        assert!(
+            directory_bytes(&dir.path().join("gone")).is_err(),
+            "what cannot be measured is within no bound"
+        );
     }
 
     #[test]
