@@ -15,6 +15,8 @@ pub(super) struct Follower {
     timer: Timer,
     /// Our log is known to equal the leader's up to here.
     verified: Index,
+    /// Entries of our leader were left out for want of room, and it waits until we have some.
+    left_out: bool,
 }
 
 impl Follower {
@@ -22,7 +24,7 @@ impl Follower {
         // A term has one leader, so a log that ends in its term equals that leader's up to there (Log Matching).
         let last = core.log.last();
         let verified = if last.term == core.term() { last.index } else { core.committed };
-        Self { leader, timer, verified }
+        Self { leader, timer, verified, left_out: false }
     }
 
     pub(super) fn into_timer(self) -> Timer {
@@ -83,7 +85,8 @@ impl Follower {
             }
         };
         match outcome {
-            AppendOutcome::Accepted { matched, full: _ } => {
+            AppendOutcome::Accepted { matched, full } => {
+                self.left_out = full;
                 self.verified = self.verified.max(matched);
                 core.commit(commit.min(matched)); // Raft paper, Figure 2: the last *new* entry
             }
@@ -117,8 +120,7 @@ impl Follower {
                     let last = core.log.position_at(position.index.prev())?;
                     core.truncate(last);
                 }
-                let full = core.no_space || core.log_bound_reached().is_some();
-                if full && entry::kind(&entry.payload) != Ok(Kind::NoOp) {
+                if !core.has_room() && entry::kind(&entry.payload) != Ok(Kind::NoOp) {
                     sometimes!("a full follower left entries out");
                     return Some(AppendOutcome::Accepted { matched, full: true });
                 }
@@ -128,6 +130,17 @@ impl Follower {
         }
         // An append that ends below the commit says nothing new; what is committed is equal all the same.
         Some(AppendOutcome::Accepted { matched, full: false })
+    }
+
+    /// The log may have become shorter, or the disk larger: a leader that waits for it need not wait for its next heartbeat.
+    pub(super) fn room_again(&mut self, core: &mut Core) {
+        let Some(leader) = self.leader.filter(|_| self.left_out && core.has_room()) else { return };
+        sometimes!("a follower said that it has room again");
+        self.left_out = false;
+        core.send_after_sync(
+            leader,
+            Body::AppendReply(AppendOutcome::Accepted { matched: self.verified, full: false }),
+        );
     }
 
     /// The file of `snapshot` has arrived from the leader and is durable under its name (Raft paper 7).

@@ -87,9 +87,10 @@ pub enum Body {
 pub enum AppendOutcome {
     /// The log equals the leader's up to `matched`, durably.
     Accepted {
-        /// The last entry confirmed: never above what the `Append` carried.
+        /// The last entry confirmed: never above what an `Append` carried.
         matched: Index,
-        /// The follower's log is at its byte bound: entries behind `matched` were left out. Send again later.
+        /// The follower's log is at its byte bound, or its disk is full: entries behind `matched` were left out. The same
+        /// answer without it follows, unasked, when there is room again; as it may be lost, ask at the next heartbeat.
         full: bool,
     },
     /// No entry at `prev`, or another one.

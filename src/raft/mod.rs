@@ -173,8 +173,10 @@ impl Raft {
     /// Every batch up to `through` is durable.
     pub fn on_durable(&mut self, through: BatchNumber) {
         self.core.synced(through);
-        if let Role::Leader(leader) = &mut self.role {
-            leader.advance_commit(&mut self.core);
+        match &mut self.role {
+            Role::Leader(leader) => leader.advance_commit(&mut self.core),
+            Role::Follower(follower) => follower.room_again(&mut self.core),
+            Role::PreCandidate(_) | Role::Candidate(_) => {}
         }
     }
 
@@ -199,6 +201,9 @@ impl Raft {
     /// votes still find room; what a host proposes is the host's to refuse.
     pub fn no_space(&mut self, no_space: bool) {
         self.core.no_space = no_space;
+        if let Role::Follower(follower) = &mut self.role {
+            follower.room_again(&mut self.core);
+        }
     }
 
     /// A snapshot of this node's own map is durable under its name. The next [`Ready`] marks it; the log below it goes

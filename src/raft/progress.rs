@@ -262,13 +262,15 @@ impl Progress {
         }
         if full && self.sending == Sending::Replicate {
             self.probe(matched.next());
-            self.sending = Sending::Probe { waiting: true }; // until a heartbeat's time is over
+            // Until it says that it has room again, or a heartbeat's time is over.
+            self.sending = Sending::Probe { waiting: true };
         }
         true
     }
 
     fn replicate(&mut self) {
         self.inflight.clear();
+        self.overdue = false;
         self.next = self.matched.next();
         self.sending = Sending::Replicate;
     }

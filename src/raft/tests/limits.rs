@@ -39,16 +39,20 @@ fn a_candidate_of_the_last_term_gives_up() {
     assert_eq!(raft.ready(&NoStore).unwrap().messages, []);
 }
 
-/// A follower without space says so and leaves entries out; a leader's first one, which lets a term begin, it takes.
+/// A follower without space says so and leaves entries out; a leader's first one, which lets a term begin, it takes. The
+/// leader hears, once, when there is space again.
 #[test]
 fn without_space_a_follower_takes_no_commands() {
     let mut raft = follower_of_two(&[1], 1000);
+    let said = |raft: &mut Raft| {
+        let said = raft.ready(&NoStore).unwrap().messages_after_sync;
+        said.into_iter().map(|sent| sent.message.body).collect::<Vec<_>>()
+    };
     let append = |raft: &mut Raft, index, payload| {
         let prev = Position::new(index - 1, if index == 2 { 1 } else { 2 });
         let entries = vec![Entry::new(Position::new(index, 2), payload)];
         from_peer(raft, 2, Body::Append { prev, commit: Index(0), entries });
-        let said = raft.ready(&NoStore).unwrap().messages_after_sync;
-        said.into_iter().map(|sent| sent.message.body).collect::<Vec<_>>()
+        said(raft)
     };
     let accepted = |matched, full| {
         [Body::AppendReply(AppendOutcome::Accepted { matched: Index(matched), full })].to_vec()
@@ -57,7 +61,12 @@ fn without_space_a_follower_takes_no_commands() {
     assert_eq!(append(&mut raft, 2, entry::no_op()), accepted(2, false));
     assert_eq!(append(&mut raft, 3, entry::command(b"x")), accepted(2, true));
     assert_eq!(raft.status().last, Position::new(2, 2));
+    raft.no_space(true);
+    assert_eq!(said(&mut raft), []);
     raft.no_space(false);
+    assert_eq!(said(&mut raft), accepted(2, false));
+    raft.no_space(false);
+    assert_eq!(said(&mut raft), []);
     assert_eq!(append(&mut raft, 3, entry::command(b"x")), accepted(3, false));
 }
 
