@@ -64,7 +64,7 @@ pub(crate) struct Loaded {
 pub(crate) fn walk<F: Fs>(fs: &F, survey: &Survey) -> Result<Walked, OpenError> {
     let newest = newest(survey)?;
     let newest_loaded = load(fs, survey, newest)?;
-    let start = start(survey, newest, snapshot_index(survey, &newest_loaded))?;
+    let start = start(fs, survey, &newest_loaded)?;
     let mut cached = Some(newest_loaded);
     let mut replay = Replay::default();
     let mut before_tail = None;
@@ -103,8 +103,9 @@ fn newest(survey: &Survey) -> Result<u64, OpenError> {
     newest.map(|(&id, _)| id).ok_or_else(none)
 }
 
-/// The index of the snapshot in force at the end of the newest segment: what its OPEN says, or a record behind that.
-fn snapshot_index(survey: &Survey, newest: &Loaded) -> Index {
+/// The index of the snapshot in force at the end of the newest segment: what its OPEN says, or a record behind that. And
+/// where its frames end.
+fn snapshot_index(survey: &Survey, newest: &Loaded) -> (Index, u64) {
     let open = survey.segments.get(&newest.id).and_then(|segment| segment.open);
     let mut base = open.and_then(|open| open.snapshot).map_or(Index(0), |snapshot| snapshot.position.index);
     let mut offset = HEADER_LEN;
@@ -114,23 +115,30 @@ fn snapshot_index(survey: &Survey, newest: &Loaded) -> Index {
         }
         offset += frame.len();
     }
-    base
+    (base, offset)
 }
 
 /// The newest segment that needs nothing older: all that the log held where it begins is in the snapshot.
-fn start(survey: &Survey, newest: u64, base: Index) -> Result<u64, OpenError> {
+fn start<F: Fs>(fs: &F, survey: &Survey, newest: &Loaded) -> Result<u64, OpenError> {
+    let (base, end) = snapshot_index(survey, newest);
     let whole = |open: crate::record::Open| open.last.index <= base;
-    let begins = survey.segments.range(..=newest).rev().find(|(_, segment)| segment.open.is_some_and(whole));
+    let begins =
+        survey.segments.range(..=newest.id).rev().find(|(_, segment)| segment.open.is_some_and(whole));
     if let Some((&id, _)) = begins {
         return Ok(id);
     }
+    // Where frames end before synced bytes do, the snapshot may stand behind the damage, which the walk will name.
+    let promise = highest_promise(fs, survey, newest, end)?;
+    if promise.is_some_and(|(durable, _)| durable > Lsn::new(newest.id, end)) {
+        return Ok(newest.id);
+    }
     // Either an OPEN on the way is damaged, or the file before the oldest is gone.
-    let unopened = survey.segments.range(..newest).rev().find(|(_, segment)| segment.open.is_none());
+    let unopened = survey.segments.range(..newest.id).rev().find(|(_, segment)| segment.open.is_none());
     if let Some((_, segment)) = unopened {
         let what = "the segment does not begin with a sound OPEN, and no older one begins the log";
         return Err(OpenError::damaged(&segment.path, HEADER_LEN, what));
     }
-    let oldest = survey.segments.first_key_value().map_or(newest, |(&id, _)| id);
+    let oldest = survey.segments.first_key_value().map_or(newest.id, |(&id, _)| id);
     let path = survey.dir.join(segment::file_name(oldest.saturating_sub(1)));
     let what = format!(
         "missing: the snapshot covers entries up to {base} only, and the log goes on before {oldest}"

@@ -152,6 +152,38 @@ fn a_missing_segment_is_found() {
     }
 }
 
+/// The snapshot by which a log may begin in its last segment is marked behind that segment's first frames. Damage up to
+/// there is named where it is, not the older segments, which were purged for that mark.
+#[test]
+fn damage_before_the_mark_by_which_the_log_begins_is_named() {
+    let fs = ModelFs::new(1);
+    // So large that a mark stays in the segment it was written to.
+    let options = Options { segment_bytes: 16_384, ..options() };
+    let mut log = Log::open(&fs, Path::new(DIR), options).unwrap();
+    log.hard_state(1, Some(1));
+    while log.wal.stats().rotations < 2 {
+        log.entries(1, 1, 60);
+        log.settle();
+    }
+    log.entries(2, 1, 60);
+    log.settle();
+    log.snapshot(log.last.index.0, 1, false);
+    log.settle();
+    log.entries(2, 1, 60);
+    log.settle();
+    log.wal.idle().unwrap();
+    drop(log);
+    let all = frames(&fs);
+    let mark = all.iter().position(|frame| frame.2 == "SNAPSHOT").unwrap();
+    assert!(mark > 2 && all.len() > mark + 2 && all.iter().all(|frame| frame.0 == 3), "{all:?}");
+    for (id, offset, kind, _) in &all[..all.len() - 1] {
+        let fs = fs.kill();
+        fs.flip(&segment(*id), *offset as usize + 9, 1);
+        let damage = refusal(&fs);
+        assert_eq!((damage.path.clone(), damage.offset), (segment(*id), *offset), "{kind}: {damage}");
+    }
+}
+
 #[test]
 fn no_segment_at_all_is_damage() {
     let (fs, _) = sound();
