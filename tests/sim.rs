@@ -44,18 +44,17 @@ fn random_worlds() {
     tally.print();
     if tally.worlds >= ENOUGH {
         // What so many worlds did not meet, they show nothing about.
-        let often = marks::ALL.iter().filter(|name| !marks::RARE.contains(name));
-        let missed: Vec<&&str> = often.filter(|name| !tally.marks.contains_key(**name)).collect();
+        let missed: Vec<_> = tally.missed(marks::USUAL.iter().copied()).collect();
         assert!(missed.is_empty(), "never met: {missed:?}");
     }
 }
 
 /// Seeds of long runs that found something: late refusals that named a sound follower as regressed; a clerk that never
-/// left a silent server; a full leader that did not see its disk hang.
+/// left a silent server; a full leader that did not see its disk hang; a full follower that was sent little.
 #[test]
 fn worlds_that_once_failed() {
-    const FOUND: [u64; 8] =
-        [183, 1_001_317, 1_001_591, 1_001_863, 1_002_892, 1_006_094, 1_007_064, 1_015_906];
+    const FOUND: [u64; 9] =
+        [183, 1_001_317, 1_001_591, 1_001_863, 1_002_892, 1_006_094, 1_007_064, 1_015_906, 4_012_548];
     let mut asked = 0;
     for seed in FOUND {
         let report = World::new(Setup::draw(seed)).to_the_end();

@@ -470,10 +470,12 @@ impl Replica {
             Ok(snapshot) => {
                 // A leader's newer snapshot may have come in between.
                 let latest = self.snapshot.latest.map_or(Index(0), |latest| latest.position.index);
-                if snapshot.position.index > latest || bug!(26) {
-                    self.snapshot.latest = Some(snapshot);
-                    self.raft.snapshot_published(snapshot);
+                if snapshot.position.index <= latest && !bug!(26) {
+                    sometimes!("a snapshot was overtaken by a newer one");
+                    return;
                 }
+                self.snapshot.latest = Some(snapshot);
+                self.raft.snapshot_published(snapshot);
             }
             Err(error) => {
                 tracing::warn!(%error, "no snapshot could be written; trying again");

@@ -207,7 +207,6 @@ impl Core {
     pub(super) fn published(&mut self, snapshot: SnapshotId) {
         let position = snapshot.position;
         if position.index <= self.log.snapshot() && !bug!(26) {
-            sometimes!("a snapshot was overtaken by a newer one");
             return; // perhaps from the leader
         }
         let durable = self.disk.durable();

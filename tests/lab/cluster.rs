@@ -12,7 +12,7 @@ use raftmap::{Limits, Timing};
 use raftmap_sim::dice::Dice;
 use raftmap_sim::history::{ORDERED, SEARCHED, UNKNOWN, WITNESSED};
 use raftmap_sim::net::End;
-use raftmap_sim::setup::{Faults, Load, Net, Setup};
+use raftmap_sim::setup::{Faults, Load, Net, Setup, WAKEUP};
 use raftmap_sim::tap::{Tap, Traffic};
 use raftmap_sim::world::World;
 
@@ -73,6 +73,7 @@ impl Plan {
         setup.clocks = vec![1_000; nodes];
         setup.offsets = vec![Duration::ZERO; nodes];
         setup.syncs = (0..nodes).map(|_| dice.time(millis(1) / 10, millis(3))).collect();
+        setup.wakeup = WAKEUP;
         // Never by itself.
         setup.safety = TEST_MAX * 1_000;
         setup.sabotage = None;

@@ -79,13 +79,17 @@ fn texts(dir: &Path) -> String {
 
 #[test]
 fn all_that_is_marked_is_in_the_list_and_the_other_way_round() {
-    assert!(marks::ALL.is_sorted_by(|one, next| one < next), "not sorted");
+    for list in [marks::USUAL, marks::RARE] {
+        assert!(list.is_sorted_by(|one, next| one < next), "not sorted: {list:?}");
+    }
+    let listed: BTreeSet<&str> = marks::all().collect();
+    assert_eq!(listed.len(), marks::USUAL.len() + marks::RARE.len(), "in both lists");
     let sources = sources();
     let calls = ["sometimes(\"", "sometimes!(\""].into_iter().flat_map(|call| sources.split(call).skip(1));
     let calls = calls.filter_map(|rest| rest.split('"').next());
-    let unlisted: BTreeSet<&str> = calls.filter(|name| !marks::ALL.contains(name)).collect();
+    let unlisted: BTreeSet<&str> = calls.filter(|name| !listed.contains(name)).collect();
     assert!(unlisted.is_empty(), "not in the list: {unlisted:?}");
-    let unused: Vec<_> = marks::ALL.iter().filter(|name| !sources.contains(&format!("\"{name}\""))).collect();
+    let unused: Vec<_> = listed.iter().filter(|name| !sources.contains(&format!("\"{name}\""))).collect();
     assert!(unused.is_empty(), "nobody marks these: {unused:?}");
 }
 
@@ -117,7 +121,7 @@ fn a_tally_goes_on_from_its_file() {
 fn a_tally_is_red_for_a_failure_for_idleness_and_for_a_mark_that_was_never_met() {
     let found = |change: fn(&mut Tally)| {
         let mut tally = tally();
-        tally.marks.extend(marks::ALL.iter().map(|name| ((*name).to_owned(), 1)));
+        tally.marks.extend(marks::all().map(|name| (name.to_owned(), 1)));
         (tally.worlds, tally.vacuous) = (2_000, 200);
         change(&mut tally);
         tally.faults_found().len()

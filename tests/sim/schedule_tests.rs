@@ -9,7 +9,7 @@ use raftmap_sim::history::{End, What};
 use raftmap_sim::life::Crash;
 use raftmap_sim::net::End as NetEnd;
 use raftmap_sim::seeds::seeds;
-use raftmap_sim::setup::{Faults, Setup};
+use raftmap_sim::setup::{Faults, Setup, WAKEUP};
 use raftmap_sim::world::{Event, World};
 
 const SEEDS: std::ops::Range<u64> = 0..3;
@@ -30,7 +30,8 @@ fn three(seed: u64) -> Setup {
     (setup.load.deadline, setup.load.window, setup.load.forget) = (Duration::from_secs(60), 1_024, 0);
     (setup.load.clients, setup.load.pipeline) = (3, 1);
     (setup.load.think, setup.load.lazy) = (millis(40), 1);
-    setup.limits.session_ttl_ms = 3_600_000;
+    (setup.limits.sessions, setup.limits.session_ttl_ms) = (1_024, 3_600_000);
+    setup.wakeup = WAKEUP;
     setup
 }
 

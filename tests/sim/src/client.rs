@@ -32,20 +32,26 @@ pub struct Client {
     calls: BTreeMap<CallId, usize>,
     tokens: u64,
     wake: Option<Duration>,
+    /// How often it was restarted.
+    lives: u64,
     pub stopped: bool,
+}
+
+fn machine(nodes: usize, window: u64, dice: &mut Dice) -> Machine {
+    let servers = dice.shuffled(nodes).into_iter().map(|at| ServerAddress::Remote(address(at))).collect();
+    Machine::new(servers, window)
 }
 
 impl Client {
     pub fn new(nodes: usize, window: u64, mut dice: Dice) -> Self {
-        let servers = dice.shuffled(nodes).into_iter().map(|at| ServerAddress::Remote(address(at))).collect();
-        let machine = Machine::new(servers, window);
         Self {
-            machine,
+            machine: machine(nodes, window, &mut dice),
             dice,
             links: BTreeMap::new(),
             calls: BTreeMap::new(),
             tokens: 0,
             wake: None,
+            lives: 0,
             stopped: false,
         }
     }
@@ -142,11 +148,15 @@ impl World {
         let there = self.links.carry(NetEnd::Client(client), NetEnd::Node(node));
         let back = self.links.carry(NetEnd::Node(node), NetEnd::Client(client));
         let up = there.zip(back).map(|(there, back)| there + back).filter(|time| *time < HANDSHAKE);
-        let connected = Event::Connected { client, server, node, ok: up.is_some() };
+        let life = self.clients[client].lives;
+        let connected = Event::Connected { client, life, server, node, ok: up.is_some() };
         self.after(up.unwrap_or(HANDSHAKE), connected);
     }
 
-    pub fn connected(&mut self, client: usize, server: ServerId, node: usize, ok: bool) {
+    pub fn connected(&mut self, client: usize, life: u64, server: ServerId, node: usize, ok: bool) {
+        if self.clients[client].lives != life {
+            return;
+        }
         let running = self.nodes[node].life.as_ref().is_some_and(|life| life.paused.is_none());
         if !ok || !running {
             self.clients[client].machine.connect_failed(self.now, server, "nobody answers".into());
@@ -185,6 +195,21 @@ impl World {
         let Some(connection) = self.connections.open.get(&number).copied() else { return };
         self.clients[connection.client].machine.response(self.now, connection.server, response);
         self.client_acts(connection.client);
+    }
+
+    /// A client's process dies and begins anew: nobody asks again for what it called, and its session stays behind.
+    pub fn restart_client(&mut self) {
+        let at = self.nemesis.place(self.clients.len());
+        self.trace.sometimes("a client began anew");
+        let client = &mut self.clients[at];
+        let calls: Vec<CallId> = client.calls.keys().copied().collect();
+        client.lives += 1;
+        client.machine = machine(self.setup.nodes, self.setup.load.window, &mut client.dice);
+        for connection in std::mem::take(&mut client.links).into_values() {
+            self.connections.open.remove(&connection);
+            self.watch.reads.forget(connection);
+        }
+        calls.into_iter().for_each(|call| self.end(at, call, End::Unknown));
     }
 
     pub fn disconnect(&mut self, number: u64) {

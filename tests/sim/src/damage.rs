@@ -7,7 +7,7 @@ use std::time::Duration;
 use raftmap::node::open;
 use raftmap::storage::model::{Effect, Fault, ModelFs, Op};
 
-use crate::atlas::{Harm, Verdict, permits, verdict};
+use crate::atlas::{Harm, Verdict, permits, spoiled, verdict};
 use crate::dice::Dice;
 use crate::life::Crash;
 use crate::node::CLUSTER;
@@ -134,10 +134,15 @@ impl World {
         assert!(error.contains("/disk/"), "node {} does not say which file is damaged: {error}", at + 1);
         assert!(files(&self.nodes[at].disk) == before, "node {} refuses, and has touched its files", at + 1);
         self.trace.sometimes("a damaged node refused to start and said where");
-        if self.calm.is_some() {
-            return;
+        if spoiled(&self.nodes).count() > (self.nodes.len() - 1) / 2 {
+            return; // total damage, and nobody has a sound copy
         }
-        let what = self.nemesis.pick(&[Directory::Mended, Directory::Emptied]);
+        let repairs: &[Directory] = if self.calm.is_some() {
+            &[Directory::Mended] // what rotted earlier was found out only now
+        } else {
+            &[Directory::Mended, Directory::Emptied]
+        };
+        let what = self.nemesis.pick(repairs);
         let time = self.nemesis.time(Duration::from_millis(100), Duration::from_secs(4));
         self.nodes[at].locked_out = true;
         self.after(time, Event::Directory(at, what, 0));

@@ -29,6 +29,7 @@ enum Kind {
     HarmResting,
     Directory,
     Strangers,
+    ClientCrash,
 }
 
 /// Those that the seed allows.
@@ -48,6 +49,7 @@ fn kinds(faults: &Faults, nodes: usize) -> Vec<Kind> {
         (Kind::HarmResting, faults.harm && nodes > 2),
         (Kind::Directory, faults.directory),
         (Kind::Strangers, faults.directory),
+        (Kind::ClientCrash, faults.clients),
     ];
     kinds.into_iter().filter(|(_, on)| *on).map(|(kind, _)| kind).collect()
 }
@@ -155,6 +157,7 @@ impl World {
                 Kind::HarmResting => world.harm_resting(),
                 Kind::Directory => world.swap_directory(),
                 Kind::Strangers => world.strangers(),
+                Kind::ClientCrash => world.restart_client(),
             }
         });
     }

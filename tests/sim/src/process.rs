@@ -72,7 +72,7 @@ impl World {
     pub fn push(&mut self, at: usize, input: Input) {
         let Some(life) = &mut self.nodes[at].life else { return };
         life.inbox.push(input);
-        let delay = Duration::from_micros(self.schedule.below(200));
+        let delay = Duration::from_micros(self.schedule.below(self.setup.wakeup.as_micros() as u64));
         self.rouse(at, delay);
     }
 

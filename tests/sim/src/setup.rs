@@ -36,6 +36,8 @@ pub struct Setup {
     pub offsets: Vec<Duration>,
     /// Each node's usual time of a sync.
     pub syncs: Vec<Duration>,
+    /// What a replica's thread waits for its processor, at most; what comes meanwhile it takes together.
+    pub wakeup: Duration,
     /// How long faults go on.
     pub safety: Duration,
     /// What is broken on purpose, to see the checks notice.
@@ -45,6 +47,9 @@ pub struct Setup {
     /// What is left out of all this.
     pub less: Less,
 }
+
+/// The usual [`Setup::wakeup`].
+pub const WAKEUP: Duration = Duration::from_micros(200);
 
 /// What clients do.
 #[derive(Clone, Debug)]
@@ -91,6 +96,8 @@ pub struct Faults {
     pub harm: bool,
     /// Directories are rolled back, emptied, copied.
     pub directory: bool,
+    /// Clients die, and leave their sessions behind.
+    pub clients: bool,
     /// At the end a minority stays as broken as it can be.
     pub crippled: bool,
     /// The end is the damage of every copy of a record.
@@ -152,7 +159,7 @@ impl Setup {
             _ => Some((1_000 << dice.below(12)).min(1 << 20)),
         };
         let segment_bytes = 16_384 << dice.below(7);
-        let limits = Limits {
+        let mut limits = Limits {
             key_bytes: 64,
             // The largest entry must fit a segment.
             value_bytes: if segment_bytes < 32_768 { 8_192 } else { 16_384 },
@@ -166,12 +173,19 @@ impl Setup {
         let sizes = draw_sizes(&mut dice, max_raft_state, &limits, segment_bytes);
         let load = Load::draw(&mut dice);
         let (mut faults, mut net) = (Faults::draw(&mut dice), Net::draw(&mut dice));
+        faults.clients = Dice::new(seed, "clients die").below(4) == 0;
+        if faults.clients {
+            // As many as are needed, and few more: who comes anew waits until a dead one's session expires.
+            limits.sessions = load.clients as u32 + dice.below(3) as u32;
+            limits.session_ttl_ms = limits.session_ttl_ms.min(10_000);
+        }
         // A log that is seldom compacted hardly asks for space.
         faults.full_disk &= max_raft_state.is_some_and(|bound| bound <= 16_000);
         // What every disk is to lose at the end, none may have lost before.
         (faults.total, faults.harm, faults.directory) =
             (total, faults.harm && !total, faults.directory && !total);
         net.doubled = if nodes == 1 { 0 } else { net.doubled };
+        let wakeup = Dice::new(seed, "threads").pick(&[WAKEUP, WAKEUP, WAKEUP, millis(5)]);
         let offsets = (0..nodes).map(|_| dice.time(millis(1), millis(86_400_000))).collect();
         // Long enough for each kind to have its turn.
         let kinds = names(&faults, nodes).len() as u32;
@@ -189,6 +203,7 @@ impl Setup {
             clocks,
             offsets,
             syncs,
+            wakeup,
             safety,
             sabotage: None,
             watched: true,
@@ -285,6 +300,7 @@ impl Faults {
             leap: coin(),
             harm: coin(),
             directory: coin(),
+            clients: false,
             crippled: coin(),
             total: false,
         }
@@ -308,6 +324,7 @@ impl Faults {
             leap: false,
             harm: false,
             directory: false,
+            clients: false,
             crippled: false,
             total: false,
         }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use raftmap::Timing;
 use raftmap::node::open::Sizes;
 
-use crate::setup::{Faults, Load, Net, Setup};
+use crate::setup::{Faults, Load, Net, Setup, WAKEUP};
 use crate::world::{Report, World};
 
 /// Writes that one of the clients' slots has under way or is pausing between; each comes round every 200 ms.
@@ -30,6 +30,7 @@ pub fn setup(seed: u64, length: Duration) -> Setup {
     (setup.clocks, setup.syncs) = (vec![1_000; 3], vec![millis(1); 3]);
     setup.sizes = Sizes::new(setup.max_raft_state, limits.proposal_bytes() as u32 + 1);
     setup.limits.sessions = 1_024;
+    setup.wakeup = WAKEUP;
     setup.faults = Faults::none();
     setup.net = Net { delay: millis(1) / 4, jitter: millis(1) / 4, loss: 0, doubled: 0, late: 0 };
     setup.load = Load {

@@ -87,11 +87,16 @@ impl Tally {
             red.push(format!("{} of {} worlds show nothing", self.vacuous, self.worlds + self.vacuous));
         }
         red.extend(self.unknown());
-        let missed: Vec<_> = marks::ALL.iter().filter(|name| !self.marks.contains_key(**name)).collect();
+        let missed: Vec<_> = self.missed(marks::all()).collect();
         if self.worlds >= LONG && !missed.is_empty() {
             red.push(format!("never met: {missed:?}"));
         }
         red
+    }
+
+    /// Those of these marks that no world met.
+    pub fn missed(&self, names: impl Iterator<Item = &'static str>) -> impl Iterator<Item = &'static str> {
+        names.filter(|name| !self.marks.contains_key(*name))
     }
 
     /// Checks that came to no end, where they are more than one in a thousand.
@@ -121,7 +126,7 @@ impl Tally {
         for (title, counts) in tables {
             counts.iter().for_each(|(name, count)| println!("{count:>12} {title}: {name}"));
         }
-        for name in marks::ALL.iter().filter(|name| !self.marks.contains_key(**name)) {
+        for name in self.missed(marks::all()) {
             println!("{:>12} mark: {name}", 0);
         }
         println!("{} violations", self.violations.len());

@@ -67,7 +67,7 @@ impl Trace {
             *count += 1;
             return;
         }
-        assert!(marks::ALL.contains(&name), "{name:?} is not in the list of marks");
+        assert!(marks::all().any(|listed| listed == name), "{name:?} is not in the list of marks");
         self.marks.insert(name, 1);
     }
 

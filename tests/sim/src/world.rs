@@ -53,6 +53,7 @@ pub enum Event {
     },
     Connected {
         client: usize,
+        life: u64,
         server: ServerId,
         node: usize,
         ok: bool,
@@ -441,7 +442,9 @@ impl World {
                 }
             }
             Event::Response { connection, response } => self.responded(connection, *response),
-            Event::Connected { client, server, node, ok } => self.connected(client, server, node, ok),
+            Event::Connected { client, life, server, node, ok } => {
+                self.connected(client, life, server, node, ok);
+            }
             Event::Disconnect { connection } => self.disconnect(connection),
             Event::Transfer(number) => self.transfer(number),
             Event::Issue(client) => self.issue(client),
