@@ -45,7 +45,9 @@ impl Sizes {
     pub fn new(max_raft_state: Option<u64>, payload_max: u32) -> Self {
         Self {
             log: Options::new(max_raft_state, payload_max),
-            tail_bytes: 8 << 20,
+            // Whoever is further behind gets a snapshot: at most this many times what its own log takes at once.
+            tail_bytes: max_raft_state
+                .map_or(TAIL_BYTES, |bound| TAIL_BYTES.min(bound.saturating_mul(64) as usize)),
             append_bytes: 1 << 20,
             append_entries: ENTRIES_MAX,
             inflight_appends: 64,
@@ -55,6 +57,9 @@ impl Sizes {
         }
     }
 }
+
+/// The most of [`Sizes::tail_bytes`].
+const TAIL_BYTES: usize = 8 << 20;
 
 /// Room for a bootstrap entry of as many members as there may be.
 const BOOTSTRAP_BYTES: usize = 8 * VOTERS_MAX + LIMITS_BYTES_MAX + 64;

@@ -113,16 +113,16 @@ impl Core {
         self.config.log_bytes_max.filter(|max| self.raft_state_bytes() >= *max)
     }
 
-    /// Whether a follower takes in more entries.
+    /// Whether there is room for more entries: in the log's bound, and on the disk.
     pub(super) fn has_room(&self) -> bool {
         !self.no_space && self.log_bound_reached().is_none()
     }
 
-    /// Has the disk write the term again, where nothing else would show whether it still answers.
+    /// Sends the disk an empty batch, where nothing else would show whether it still answers.
     pub(super) fn ask_disk(&mut self) {
         if self.disk.is_idle() {
             sometimes!("a full leader asked its disk");
-            self.disk.hard_state_changed();
+            self.disk.ask();
         }
     }
 

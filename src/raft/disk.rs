@@ -11,6 +11,8 @@ use super::ready::BatchNumber;
 pub(super) struct Disk {
     /// Term or vote changed since the last batch.
     hard_state_changed: bool,
+    /// Whether it still answers is to be seen.
+    asked: bool,
     /// The lowest end of the log since the last batch, where that is below what earlier batches hold.
     truncate: Option<Position>,
     /// A snapshot to be marked.
@@ -43,6 +45,7 @@ impl Disk {
     pub(super) fn new(term: Term, snapshot: Index, last: Index) -> Self {
         Self {
             hard_state_changed: false,
+            asked: false,
             truncate: None,
             mark: None,
             submitted: last,
@@ -82,6 +85,11 @@ impl Disk {
         self.hard_state_changed = true;
     }
 
+    /// The next batch leaves even if it is empty.
+    pub(super) fn ask(&mut self) {
+        self.asked = true;
+    }
+
     /// The log now ends at `last`.
     pub(super) fn truncated(&mut self, last: Position) {
         if last.index < self.submitted {
@@ -119,6 +127,7 @@ impl Disk {
 
     pub(super) fn has_batch(&self, log: &Log) -> bool {
         self.hard_state_changed
+            || self.asked
             || self.truncate.is_some()
             || self.mark.is_some()
             || self.submitted < log.last().index
@@ -134,6 +143,7 @@ impl Disk {
         if !self.has_batch(log) {
             return None;
         }
+        self.asked = false;
         let hard_state = std::mem::take(&mut self.hard_state_changed).then_some(hard_state);
         let entries = log.on_heap_from(self.submitted.next());
         let batch = Batch { hard_state, truncate: self.truncate.take(), entries, snapshot: self.mark.take() };

@@ -100,8 +100,8 @@ impl Leader {
                 sometimes!("a leader without its majority made way");
                 return Next::Follow { term: core.term(), leader: None };
             }
-            // A full log takes nothing until a snapshot is on the disk: if that hangs, no write would show it.
-            if core.log_bound_reached().is_some() {
+            // Without room nothing is written until a snapshot is on the disk, or space: if it hangs, no write would show it.
+            if !core.has_room() {
                 core.ask_disk();
             }
         }

@@ -313,7 +313,6 @@ impl Progress {
             Standing::Sound => {
                 self.standing = Standing::Doubted { since: now, asked: false };
                 self.probe(self.matched.next());
-                self.sending = Sending::Probe { waiting: true };
                 return Refusal::BackUp;
             }
             Standing::Doubted { asked: false, .. } => return Refusal::Late,

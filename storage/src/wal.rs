@@ -29,7 +29,7 @@ use crate::record::{self, Open, Record, Seed};
 use crate::sealed::{SealedSegment, Table};
 use crate::segment::{self, HEADER_LEN, Header};
 use crate::state::LogState;
-use crate::types::{Batch, DiskId, Index, Position};
+use crate::types::{Batch, DiskId, FRAME_ALIGN, Index, Position};
 use queue::{Op, Queue};
 
 /// A log, open for writing. Dropping it lets go of the directory, at once and without flushing, as a kill would;
@@ -206,7 +206,8 @@ impl<F: Fs> Wal<F> {
     }
 
     /// Writes and syncs as much of the queue as fits into one write, in order: one positioned write, one fdatasync.
-    /// A batch may be split between two calls. With nothing to do it does nothing.
+    /// A batch may be split between two calls. With nothing to do it does nothing; an empty batch is something: it takes no
+    /// room and shows whether the disk still answers.
     ///
     /// # Errors
     /// [`StoreError::Io`] and then, for ever, [`StoreError::Failed`]: what reached the disk is unknown.
@@ -215,6 +216,9 @@ impl<F: Fs> Wal<F> {
         let filled = self.fill();
         let mut synced = Synced { through: filled.through, sealed: None, waiting_for_spare: filled.blocked };
         if self.buffer.is_empty() {
+            if filled.through.is_some() {
+                self.touch()?;
+            }
             return Ok(synced);
         }
         self.write_durably()?;
@@ -310,7 +314,7 @@ impl<F: Fs> Wal<F> {
         let mut filled = Filled { through: None, blocked: false, spare: None };
         while let Some(op) = self.queue.front() {
             let len = op.frame_len();
-            if self.end() + len > self.active.header.frames_end() {
+            if len > 0 && self.end() + len > self.active.header.frames_end() {
                 sometimes!("a segment had no room for the next frame");
                 filled.blocked = true;
                 #[cfg(raftmap_bugs)]
@@ -394,6 +398,17 @@ impl<F: Fs> Wal<F> {
         self.write_buffer(offset)?;
         self.active.offset += self.buffer.len() as u64;
         self.sync_active()?;
+        self.stats.batches += 1;
+        self.stats.syncs += 1;
+        Ok(())
+    }
+
+    /// Writes zeros over the zeros behind the end and syncs.
+    fn touch(&mut self) -> Result<(), StoreError> {
+        self.buffer.resize(FRAME_ALIGN as usize, 0);
+        self.write_buffer(self.active.offset)?;
+        self.sync_active()?;
+        self.unsynced_witness = false;
         self.stats.batches += 1;
         self.stats.syncs += 1;
         Ok(())

@@ -1,6 +1,6 @@
 //! Where a core says no because a number has its end.
 
-use raftmap_storage::types::{Entry, Index, Membership, NodeId, Position, SnapshotId};
+use raftmap_storage::types::{Batch, Entry, Index, Membership, NodeId, Position, SnapshotId};
 
 use super::cluster::config;
 use super::units::{NoStore, follower_of_two, from_leader as from_peer, restored};
@@ -105,6 +105,35 @@ fn reads_that_wait_have_a_bound() {
         assert!(taken <= READS_MAX, "no bound");
     };
     assert_eq!((taken, refusal), (READS_MAX, ReadIndexError::Busy { max: READS_MAX }));
+}
+
+/// Nothing is written to a full disk, so nothing would show that it hangs: a leader asks it, and does not wait for ever.
+#[test]
+fn a_leader_without_space_asks_its_disk_and_makes_way_when_that_hangs() {
+    let mut raft = leader_of_two();
+    let mut asked = Vec::new();
+    for (no_space, ends) in [(false, 0), (true, 1)] {
+        raft.no_space(no_space);
+        for _ in 0..10 {
+            raft.tick();
+            from_peer(&mut raft, 2, Body::HeartbeatReply { round: 0, stuck: false });
+            asked.extend(raft.ready(&NoStore).unwrap().batch);
+        }
+        assert_eq!(asked.len(), ends, "{asked:?}");
+    }
+    let (number, batch) = asked.remove(0);
+    assert_eq!(batch, Batch::default());
+    raft.on_durable(number);
+    for _ in 0..100 {
+        raft.tick();
+        from_peer(&mut raft, 2, Body::HeartbeatReply { round: 0, stuck: false });
+        asked.extend(raft.ready(&NoStore).unwrap().batch);
+    }
+    assert_eq!(
+        (asked.len(), raft.soft_state().role),
+        (1, RoleKind::Follower),
+        "its second question has no answer"
+    );
 }
 
 /// A leader whose first entry is committed, and of whom one read was asked.

@@ -1,7 +1,7 @@
 //! The writer: batches, rotation, purge, the latch, and a disk without space.
 
 use super::*;
-use crate::model::{Effect, Fault, Op};
+use crate::model::{Cut, Effect, Fault, Op};
 
 #[test]
 fn what_was_synced_is_read_back() {
@@ -89,10 +89,31 @@ fn an_empty_batch_is_durable_with_those_before_it() {
     let mut log = open_model(&fs).unwrap();
     log.push(Batch::default());
     assert_eq!(log.sync().unwrap().through, Some(1));
-    assert_eq!(log.wal.stats().syncs, 0);
     log.hard_state(1, None);
     log.push(Batch::default());
     assert_eq!(log.sync().unwrap().through, Some(3));
+}
+
+/// Also where a segment is full and no spare is there.
+#[test]
+fn an_empty_batch_asks_the_disk_and_takes_no_room() {
+    let fs = ModelFs::new(1);
+    let mut log = open_model(&fs).unwrap();
+    let mut term = 0;
+    while log.wal.room() >= crate::record::HARD_STATE_LEN {
+        term += 1;
+        log.hard_state(term, None);
+        assert!(!log.sync().unwrap().waiting_for_spare);
+    }
+    let (room, syncs) = (log.wal.room(), log.wal.stats().syncs);
+    log.push(Batch::default());
+    assert_eq!(log.sync().unwrap().through, Some(term + 1));
+    assert_eq!((log.wal.room(), log.wal.stats().syncs), (room, syncs + 1));
+    assert_eq!(open_model(&fs.cut(Cut::LoseAll)).unwrap().recovered.hard_state.term, Term(term));
+    fs.fail(Fault { on: Some(Op::SyncData), after: 0, effect: Effect::SyncKept, lasting: false });
+    log.push(Batch::default());
+    assert!(matches!(log.sync(), Err(StoreError::Io { .. })));
+    assert!(matches!(log.sync(), Err(StoreError::Failed { .. })));
 }
 
 #[test]

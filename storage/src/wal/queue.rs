@@ -7,7 +7,7 @@ use crate::record::{HARD_STATE_LEN, Record, SNAPSHOT_LEN, TRUNCATE_LEN};
 use crate::state::LogState;
 use crate::types::{Batch, Entry, HardState, Position, SnapshotMark};
 
-/// One frame to be written, or none for an empty batch.
+/// One frame to be written, or none for an empty batch, which takes a sync all the same.
 #[derive(Debug)]
 pub(super) enum Op {
     HardState(HardState),

@@ -170,8 +170,12 @@ impl Setup {
         let drift = dice.pick(&[0, 10, 200, 300]);
         let clocks = (0..nodes).map(|_| dice.between(1_000 - drift, 1_000 + drift)).collect();
         let syncs = (0..nodes).map(|_| dice.time(millis(1) / 10, millis(10))).collect();
-        let sizes = draw_sizes(&mut dice, max_raft_state, &limits, segment_bytes);
+        let mut sizes = draw_sizes(&mut dice, max_raft_state, &limits, segment_bytes);
         let load = Load::draw(&mut dice);
+        if load.filler > 1_000 {
+            // An emptied disk must be full again before the end's patience is.
+            sizes.log.batch_bytes = sizes.log.batch_bytes.max(65_536);
+        }
         let (mut faults, mut net) = (Faults::draw(&mut dice), Net::draw(&mut dice));
         faults.clients = Dice::new(seed, "clients die").below(4) == 0;
         if faults.clients {
