@@ -242,3 +242,70 @@ fn an_acknowledgement_of_what_was_never_sent_commits_nothing() {
         world.to_the_end();
     }
 }
+
+/// Case P15. A follower dies again and again, right behind its start or when it could have asked for votes.
+#[test]
+fn a_follower_that_dies_at_each_start_disturbs_nobody() {
+    const DEATHS: u64 = 50;
+    for seed in SEEDS {
+        let mut setup = three(seed);
+        setup.safety = Duration::from_secs(1_000);
+        let mut world = World::new(setup);
+        run(&mut world, Duration::from_secs(3));
+        let leader = world.leader().expect("a leader");
+        let (follower, victim) = ((leader + 1) % 3, (leader + 2) % 3);
+        let terms = |world: &World| [leader, follower].map(|at| raft(world, at).term);
+        let (begin, first) = (world.done, terms(&world));
+        let down = millis(50);
+        let lives = (0..DEATHS).map(|death| millis(1 + 100 * (death % 8)));
+        let span: Duration = lives.clone().map(|life| down + life).sum();
+        let until = world.now + span;
+        run(&mut world, until);
+        let before = world.done - begin;
+        for life in lives {
+            let crash = world.draw_crash();
+            world.crash(victim, crash);
+            world.after(down, Event::Start(victim));
+            let until = world.now + down + life;
+            run(&mut world, until);
+            assert!(world.nodes[victim].life.is_some(), "seed {seed}: it has not started");
+            assert_eq!(terms(&world), first, "seed {seed}: another term");
+        }
+        let during = world.done - begin - before;
+        assert_eq!(world.nodes[victim].lives, DEATHS + 1, "seed {seed}: lives");
+        assert_eq!(world.leader(), Some(leader), "seed {seed}: it leads no more");
+        assert!(
+            before >= 300 && during >= before * 9 / 10,
+            "seed {seed}: {during} calls, {before} before it"
+        );
+    }
+}
+
+/// Case N6. A leader is heard by everybody and hears no member: it makes room for another one, and has no part in further
+/// elections, neither as long as it is deaf nor when it hears again.
+#[test]
+fn a_leader_that_hears_nobody_steps_down_without_a_storm() {
+    for seed in SEEDS {
+        let mut setup = three(seed);
+        setup.safety = Duration::from_secs(1_000);
+        let soon = setup.timing.election_max * 4;
+        let mut world = World::new(setup);
+        run(&mut world, Duration::from_secs(3));
+        let leader = world.leader().expect("a leader");
+        let first = world.watch.max_term;
+        let others = [1, 2].map(|steps| (leader + steps) % 3);
+        world.links.cut_only(others.map(|at| (NetEnd::Node(at), NetEnd::Node(leader))).into());
+        run(&mut world, Duration::from_secs(3) + soon);
+        assert_ne!(raft(&world, leader).role, RoleKind::Leader, "seed {seed}: it hears nobody and leads");
+        let next = world.leader();
+        assert!(next.is_some(), "seed {seed}: nobody else leads");
+        let (second, done) = (world.watch.max_term, world.done);
+        assert!(second.0 <= first.0 + 2, "seed {seed}: term {second} after {first}");
+        run(&mut world, Duration::from_secs(23));
+        assert!(world.done >= done + 300, "seed {seed}: {} calls", world.done - done);
+        world.links.heal();
+        run(&mut world, Duration::from_secs(28));
+        assert_eq!((world.watch.max_term, world.leader()), (second, next), "seed {seed}: it was disturbed");
+        assert_eq!(raft(&world, leader).term, second, "seed {seed}: it does not follow");
+    }
+}
