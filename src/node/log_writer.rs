@@ -26,7 +26,7 @@ pub enum Order<F: Fs> {
     Write(BatchNumber, Batch),
     /// What came of the chore that was given out.
     ChoreDone(Result<ChoreDone<F>, StoreError>),
-    /// No more orders count: finish what is queued.
+    /// No more orders follow: finish what is queued.
     Stop,
 }
 

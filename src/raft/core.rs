@@ -207,7 +207,7 @@ impl Core {
     pub(super) fn published(&mut self, snapshot: SnapshotId) {
         let position = snapshot.position;
         if position.index <= self.log.snapshot() && !bug!(26) {
-            return; // perhaps from the leader
+            return; // a newer one is in force, perhaps from the leader
         }
         let durable = self.disk.durable();
         assert!(position.index <= self.applied, "snapshot at {position}, applied {}", self.applied);

@@ -247,7 +247,7 @@ impl<F: Fs> Wal<F> {
         Ok(())
     }
 
-    /// Lets a spare that found no space be tried again, as the next chore. Call it about once a second after
+    /// Lets a spare that found no space be tried again, as the next chore. Call it about twice a second after
     /// [`ChoreDone::no_space`]; what a purge frees is tried at once.
     pub fn retry_spare(&mut self) {
         if self.no_space == NoSpace::Wait {

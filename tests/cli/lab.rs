@@ -21,7 +21,7 @@ const OPERATIONS: u64 = 60;
 const ITERATION_MAX: Duration = Duration::from_secs(120);
 /// All are dead for as long, and after a partition has ended all hear each other for as long.
 const PAUSE: Duration = Duration::from_secs(1);
-/// Times with which seven processes and a compiler share two cores.
+/// Times for many processes on few processors: longer than those by default, so that nobody is deposed for want of one.
 const PATIENT: [&str; 6] = ["--heartbeat", "100ms", "--election-min", "800ms", "--election-max", "1600ms"];
 /// The course's bound of the log, and our least one.
 const BOUND: u64 = 1_000;
