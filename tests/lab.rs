@@ -19,8 +19,9 @@
 //!
 //! What differs, and why. A new leader writes a no-op, so commands are counted as writes of clients, not as log indexes.
 //! The course counts calls: one is a message that asks and the message that answers it, so we count those that ask, hold
-//! answers to no more than that, and count bytes beside. The course looks at the log's 2,000 bytes when a round ends; we
-//! look whenever a command was put in, and say what may stand above them. The least bound of Raft state is 1,000 bytes,
+//! answers to no more than that, and count bytes beside. The course looks at the log's 2,000 bytes when a round ends. We do
+//! too, an election timeout later at most, on every member that runs; and whenever a command was put in we look for what
+//! may stand above them: less than a command, and new leaders' no-ops. The least bound of Raft state is 1,000 bytes,
 //! which is the course's too. An answer is not "no leader": it is refused, lost (ask again), or done.
 
 #![allow(
