@@ -207,19 +207,28 @@ impl Lab {
         panic!("command {sequence} is not agreed on by {members} members after {AGREE_MAX:?}");
     }
 
-    /// Of members that run, each executed a front part of what the furthest one did, each command once; and whoever was
-    /// told that its command was done finds it there.
-    #[track_caller]
-    pub(crate) fn check_commands(&self) {
+    /// What each member that runs has executed, in its order: the tokens in its map.
+    pub(crate) fn executed(&self) -> BTreeMap<usize, String> {
         let value = |at: usize| {
             let life = self.world.nodes[at].life.as_ref()?;
             let found = life.replica.map().get(KEY);
             Some(found.map(|found| String::from_utf8_lossy(&found.value).into_owned()).unwrap_or_default())
         };
-        let values: BTreeMap<usize, String> = self.all().filter_map(|at| Some((at, value(at)?))).collect();
-        let Some(longest) = values.values().max_by_key(|value| value.len()) else { return };
-        for (at, value) in &values {
-            assert!(longest.starts_with(value), "{at} executed {value}, another one {longest}");
+        self.all().filter_map(|at| Some((at, value(at)?))).collect()
+    }
+
+    /// The same of the member that is furthest.
+    pub(crate) fn executed_most(&self) -> String {
+        self.executed().into_values().max_by_key(String::len).unwrap_or_default()
+    }
+
+    /// Of members that run, each executed a front part of what the furthest one did, each command once; and whoever was
+    /// told that its command was done finds it there.
+    #[track_caller]
+    pub(crate) fn check_commands(&self) {
+        let longest = self.executed_most();
+        for (at, value) in self.executed() {
+            assert!(longest.starts_with(&value), "{at} executed {value}, another one {longest}");
         }
         let tokens: Vec<&str> = longest.split_inclusive(';').collect();
         let once: BTreeSet<&str> = tokens.iter().copied().collect();
