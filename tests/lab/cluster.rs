@@ -53,7 +53,8 @@ impl Plan {
     pub(crate) fn new(seed: u64, nodes: usize) -> Self {
         let mut dice = Dice::new(seed, "lab");
         let mut setup = Setup::draw(seed);
-        let limits = Limits { key_bytes: 64, value_bytes: 16 * 1_024, sessions: 1_024, ..Limits::default() };
+        // A value holds the tokens of the longest story: three commands in 10 ms for 14 seconds, six bytes each.
+        let limits = Limits { key_bytes: 64, value_bytes: 32 * 1_024, sessions: 1_024, ..Limits::default() };
         let payload_max = limits.proposal_bytes() as u32 + 1;
         let log = Options { segment_bytes: 64 * 1_024, payload_max, spares: 2, batch_bytes: 4 << 20 };
         setup.nodes = nodes;
