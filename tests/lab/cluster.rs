@@ -11,7 +11,7 @@ use raftmap::storage::Options;
 use raftmap::{Limits, Timing};
 use raftmap_sim::dice::Dice;
 use raftmap_sim::history::{ORDERED, SEARCHED, UNKNOWN, WITNESSED};
-use raftmap_sim::net::End;
+use raftmap_sim::net::{End, Shape};
 use raftmap_sim::setup::{Faults, Load, Net, Setup, WAKEUP};
 use raftmap_sim::tap::{Tap, Traffic};
 use raftmap_sim::world::World;
@@ -248,6 +248,17 @@ impl Lab {
         let cut = pairs.filter(|(from, to)| part[*from] != part[*to]);
         let cut = cut.map(|(from, to)| (End::Node(from), End::Node(to))).collect();
         self.cut_only(cut);
+    }
+
+    /// Cuts links between members by this shape, often around the leader, and some of those between clerks and members.
+    #[track_caller]
+    pub(crate) fn cut(&mut self, shape: Shape) {
+        let leader = self.world.leader().unwrap_or(0);
+        let (nodes, clients) = (self.len(), self.world.clients.len());
+        self.world.upsets += 2;
+        self.world.links.heal();
+        self.world.links.cut(shape, nodes, clients, leader, &mut self.dice);
+        assert!(self.world.links.parts_nodes(), "{shape:?} cut nothing");
     }
 
     /// As the course's reliable network: nothing is lost or late from now on.
