@@ -311,6 +311,7 @@ impl Progress {
     fn shown_less(&mut self, shown: Index, (now, patience): (u64, u32)) -> Refusal {
         let acknowledged = match self.standing {
             Standing::Sound => {
+                sometimes!("a refusal raised a doubt");
                 self.standing = Standing::Doubted { since: now, asked: false };
                 self.probe(self.matched.next());
                 return Refusal::BackUp;
