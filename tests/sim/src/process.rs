@@ -29,7 +29,7 @@ pub const TICK: Duration = Duration::from_millis(10);
 /// what a log calls durable too early is there by then.
 const LOOK_EVERY: u64 = 128;
 /// Bytes of a disk that may be read for this, for each batch.
-const BYTES_A_BATCH: u64 = 2_048;
+const BYTES_A_BATCH: u64 = 512;
 
 impl World {
     fn inside(&mut self, at: usize, time: Duration, inner: Inner) {
