@@ -96,6 +96,29 @@ async fn a_log_of_a_thousand_bytes_holds_its_bound_also_while_a_member_is_down()
     Ok(())
 }
 
+/// The other end: 160 MiB of large values under the bound that suits a server.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_log_of_64_mib_holds_its_bound() -> Outcome {
+    const MAX: u64 = 64 << 20;
+    const VALUE: usize = (1 << 20) - 1_000;
+    let dir = tempfile::tempdir()?;
+    let peers = raftmap::free_addresses(1)?;
+    let configs = configs(dir.path(), &peers, |config| config.max_raft_state = Some(MAX));
+    let nodes = start_all(&configs).await?;
+    let mut most = 0;
+    for round in 0..40 {
+        let puts = (0..4).map(|key| nodes[0].put(format!("key-{key}"), vec![round; VALUE]));
+        for put in puts.collect::<Vec<_>>() {
+            put.await?;
+        }
+        assert_bounded(&nodes, MAX, VALUE as u64).await?;
+        most = most.max(nodes[0].node_status().await?.raft_state_bytes);
+    }
+    let status = nodes[0].node_status().await?;
+    assert!(most > MAX / 2 && status.snapshot.0 > 0, "the log at most {most}, then a snapshot: {status:?}");
+    Ok(())
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn many_writers_at_a_small_bound_are_held_back_and_all_served() -> Outcome {
     const MAX: u64 = 20_000;

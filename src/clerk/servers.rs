@@ -230,6 +230,8 @@ impl Servers {
     /// A connection ended, or could not be made.
     pub fn link_down(&mut self, now: Duration, server: ServerId) {
         let Some(found) = self.list.get_mut(server.0) else { return };
+        // It owes nothing on the next connection.
+        found.asked = None;
         found.link = match found.address {
             ServerAddress::Remote(_) => Link::Down { retry_at: now + RECONNECT_PAUSE },
             ServerAddress::Local { .. } => Link::Gone,

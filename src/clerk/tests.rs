@@ -498,6 +498,27 @@ fn calls_with_short_deadlines_leave_a_silent_server_too() {
 }
 
 #[test]
+fn silence_is_not_counted_from_one_connection_to_the_next() {
+    let mut machine = Machine::new(vec![remote(1), remote(2)], 4);
+    let first = machine.read(ms(0), ms(200), Query::Len, false);
+    assert_eq!(machine.outputs(), vec![Output::Connect(A)]);
+    machine.link_up(ms(0), A);
+    sent(&mut machine, A);
+    machine.link_down(ms(10), A);
+    assert_eq!(machine.outputs(), vec![Output::Connect(B)]);
+    machine.connect_failed(ms(20), B, "refused".into());
+    machine.tick(ms(200));
+    ended(&mut machine, first);
+    machine.link_up(ms(60_000), A);
+    machine.read(ms(60_000), ms(60_020), Query::Len, false);
+    sent(&mut machine, A);
+    machine.tick(ms(60_020));
+    machine.outputs();
+    machine.read(ms(60_030), ms(60_050), Query::Len, false);
+    sent(&mut machine, A);
+}
+
+#[test]
 fn unresolved_writes_that_fill_the_window_are_named() {
     let mut machine = connected();
     let held = machine.write(ms(10), ms(20), put("x"));

@@ -65,17 +65,18 @@ impl<F: Fs> Arrivals<F> {
     ///
     /// # Errors
     /// The announcement is none, or the snapshot cannot be taken.
-    pub fn accept(&self, from: NodeId, announcement: &[u8], length: u64) -> Result<Arriving<F>, String> {
+    pub fn accept(&self, from: NodeId, announcement: &[u8], length: u64) -> Result<Arriving<F>, Refused> {
         let announcement = Announcement::decode(announcement).map_err(|error| error.to_string())?;
         let snapshot = announcement.snapshot;
         if snapshot.length != length {
-            return Err(format!("the announcement says {} bytes, the stream {length}", snapshot.length));
+            return Err(
+                format!("the announcement says {} bytes, the stream {length}", snapshot.length).into()
+            );
         }
         let kept = self.broken_off().take().filter(|kept| *kept.id() == snapshot);
         let receiver = match kept {
             Some(receiver) => receiver,
-            None => Receiver::create(self.fs.clone(), &self.dir, snapshot, SNAPSHOT_MAX)
-                .map_err(|error| chain(&error))?,
+            None => Receiver::create(self.fs.clone(), &self.dir, snapshot, SNAPSHOT_MAX)?,
         };
         Ok(Arriving { arrivals: self.clone(), from, announcement, receiver: Some(receiver) })
     }

@@ -59,7 +59,9 @@ impl<F: Fs> PeerHandler for Ears<F> {
     }
 
     fn snapshot(&self, offer: SnapshotOffer) -> Result<SnapshotAccept, String> {
-        let arriving = self.arrivals.accept(NodeId(offer.peer), &offer.announcement, offer.length)?;
+        let from = NodeId(offer.peer);
+        let arriving = self.arrivals.accept(from, &offer.announcement, offer.length);
+        let arriving = arriving.map_err(|refused| report(&self.inbox, refused))?;
         let offset = arriving.offset();
         let writer = Landing { arriving, inbox: self.inbox.clone(), _guard: self.guard.clone() };
         Ok(SnapshotAccept { offset, writer: Box::new(writer) })

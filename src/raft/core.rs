@@ -121,7 +121,7 @@ impl Core {
     /// Sends the disk an empty batch, where nothing else would show whether it still answers.
     pub(super) fn ask_disk(&mut self) {
         if self.disk.is_idle() {
-            sometimes!("a full leader asked its disk");
+            sometimes!("a leader without room asked its disk");
             self.disk.ask();
         }
     }

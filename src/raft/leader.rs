@@ -202,10 +202,11 @@ impl Leader {
         let index = quorum::reached(copies.chain([own]).collect());
         // Copies alone do not commit an entry of an older term: a later leader may still overwrite it. It commits
         // together with the first entry of our own term above it (thesis 3.6.2; Raft paper, Figure 8).
-        if index > core.committed && core.log.term_at(index) != Some(core.term()) {
-            sometimes!("copies of an old term's entry committed nothing");
+        if index <= core.committed {
+            return;
         }
-        if index <= core.committed || core.log.term_at(index) != Some(core.term()) {
+        if core.log.term_at(index) != Some(core.term()) {
+            sometimes!("copies of an old term's entry committed nothing");
             return;
         }
         let committed = core.log.payload_bytes(core.committed.next(), index);
@@ -304,9 +305,9 @@ fn send_append(
 fn next_to_try(core: &Core, last: Index, conflict: Option<Position>) -> Index {
     let Some(conflict) = conflict else { return last.next() };
     let ours = core.log.last_not_above(conflict.term);
-    let shared = core.log.term_at(ours) == Some(conflict.term);
-    if !shared {
-        sometimes!("a whole term was skipped on the way back");
+    if core.log.term_at(ours) == Some(conflict.term) {
+        return ours.next();
     }
-    if shared { ours.next() } else { conflict.index }
+    sometimes!("a whole term was skipped on the way back");
+    conflict.index
 }

@@ -311,6 +311,7 @@ impl Progress {
     fn shown_less(&mut self, shown: Index, (now, patience): (u64, u32)) -> Refusal {
         let acknowledged = match self.standing {
             Standing::Sound => {
+                sometimes!("a refusal raised a doubt");
                 self.standing = Standing::Doubted { since: now, asked: false };
                 self.probe(self.matched.next());
                 return Refusal::BackUp;
@@ -404,6 +405,13 @@ impl Inflight {
 
     fn check_invariants(&self) {
         assert!(self.appends.len() <= self.count_max, "window of {}: {:?}", self.count_max, self.appends);
+        let before = self.appends.back().map_or(0, |(_, bytes)| self.bytes - bytes);
+        assert!(
+            before < self.bytes_max || before == 0,
+            "window of {} bytes: {:?}",
+            self.bytes_max,
+            self.appends
+        );
         assert_eq!(self.bytes, self.appends.iter().map(|(_, bytes)| bytes).sum::<usize>(), "window bytes");
         assert!(self.appends.iter().is_sorted(), "window out of order: {:?}", self.appends);
     }

@@ -55,7 +55,7 @@ pub trait Fs: Clone + Send + Sync + 'static {
     /// Makes `dir` and its parents, each entry synced into its parent.
     fn create_dir_all(&self, dir: &Path) -> io::Result<()>;
 
-    /// The names in `dir`, sorted; names that are not UTF-8 are given lossily (they match nothing of ours).
+    /// The names of the files in `dir`, sorted; names that are not UTF-8 are given lossily (they match nothing of ours).
     fn list(&self, dir: &Path) -> io::Result<Vec<String>>;
 
     /// Opens an existing file; `writable` or read-only.

@@ -32,8 +32,9 @@ impl<F: Fs> Quota<F> {
         for name in self.inner.list(dir)? {
             match self.inner.open(&dir.join(name), false).and_then(|file| file.len()) {
                 Ok(length) => taken = taken.saturating_add(length),
-                // Gone since it was listed.
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                // Gone since it was listed, or not ours.
+                Err(error)
+                    if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied) => {}
                 Err(error) => return Err(error),
             }
         }

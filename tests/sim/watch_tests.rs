@@ -1,11 +1,12 @@
-//! Each check of the watcher, made to fail once.
+//! Each check of the watcher that needs no running node, made to fail once. Those of running nodes are seen red in worlds
+//! that are broken on purpose: by `Sabotage`, and by the bugs of `tests/reintroduced`.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use raftmap::raft::{AppendOutcome, Body, Message, Outbound, RoleKind, SoftState};
 use raftmap::storage::model::ModelFs;
-use raftmap::storage::types::{Batch, Entry, HardState, Index, NodeId, Position, Term};
+use raftmap::storage::types::{Batch, Entry, HardState, Index, NodeId, Position, SnapshotId, Term};
 use raftmap::wire::client::{Answer, Response};
 
 use raftmap_sim::atlas::{Verdict, permits};
@@ -131,10 +132,45 @@ fn an_acknowledgement_of_what_was_cut_since() {
 
 #[test]
 fn an_answer_before_a_majority_has_it() {
-    let (nodes, mut watch) = (nodes(), Watch::default());
+    let (mut nodes, mut watch) = (nodes(), Watch::default());
     let reply = raftmap::kv::Reply::Delete { existed: true };
     let response = Response { id: 1, body: Ok(Answer::Written { index: Index(1), reply }) };
-    assert!(watch.answered(&nodes, &response).is_err());
+    assert!(watch.answered(&nodes, &response).is_err(), "never seen committed");
+    let committed = mark(1, 1, "a");
+    for node in &mut nodes[..2] {
+        write(node, state(1, None), vec![entry(1, 1, "a")]);
+    }
+    assert_eq!(watch.commit(&nodes, Index(1), committed, Term(1)), Ok(()));
+    assert_eq!(watch.answered(&nodes, &response), Ok(()));
+    nodes[1].shadow.set_back(Log::default());
+    assert!(watch.answered(&nodes, &response).is_err(), "one disk has it");
+}
+
+#[test]
+fn commits_that_are_none() {
+    let (mut nodes, mut watch) = (nodes(), Watch::default());
+    write(&mut nodes[0], state(1, None), vec![entry(1, 1, "a")]);
+    assert!(watch.commit(&nodes, Index(1), mark(1, 1, "a"), Term(1)).is_err(), "one disk has it");
+    write(&mut nodes[1], state(1, None), vec![entry(1, 1, "a")]);
+    let mut watch = Watch::default();
+    assert_eq!(watch.commit(&nodes, Index(1), mark(1, 1, "a"), Term(1)), Ok(()));
+    assert_eq!(watch.whole(&nodes), Ok(()));
+    assert!(watch.commit(&nodes, Index(1), mark(1, 2, "a"), Term(2)).is_err(), "another entry in its place");
+    assert!(watch.commit(&nodes, Index(3), mark(3, 2, "c"), Term(2)).is_err(), "the one before it never was");
+    nodes[1].harm = raftmap_sim::atlas::Harm::Spoiled(ModelFs::new(0));
+    assert!(watch.whole(&nodes).is_err(), "one sound disk has it");
+}
+
+#[test]
+fn snapshots_and_bytes_that_should_not_be() {
+    let (mut nodes, mut watch) = (nodes(), Watch::default());
+    let snapshot = |digest| SnapshotId { position: Position::new(5, 1), length: 9, digest: [digest; 32] };
+    assert_eq!(watch.snapshot(NodeId(1), snapshot(1)), Ok(()));
+    assert_eq!(watch.snapshot(NodeId(2), snapshot(1)), Ok(()));
+    assert!(watch.snapshot(NodeId(3), snapshot(2)).is_err());
+    nodes[0].config.max_raft_state = Some(1_000);
+    assert_eq!(watch.bytes(&nodes[0], 2_000), Ok(()));
+    assert!(watch.bytes(&nodes[0], 3_000).is_err());
 }
 
 #[test]

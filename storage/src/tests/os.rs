@@ -34,6 +34,18 @@ fn a_parent_that_cannot_be_synced_is_an_error() {
     assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
 }
 
+/// As `lost+found` where a file system of its own is mounted: not to be opened, nor asked how long it is.
+#[test]
+fn what_is_no_file_is_not_listed() {
+    let temp = tempfile::tempdir().unwrap();
+    std::fs::create_dir(temp.path().join("lost+found")).unwrap();
+    let _socket = std::os::unix::net::UnixListener::bind(temp.path().join("socket")).unwrap();
+    std::fs::write(temp.path().join("file"), "").unwrap();
+    assert_eq!(OsFs.list(temp.path()).unwrap(), ["file"]);
+    let quota = crate::quota::Quota::new(OsFs, 100);
+    assert_eq!(quota.available_space(temp.path()).unwrap(), 100);
+}
+
 /// The process id in the lock file is for people: a disk that has no room for it keeps nobody out.
 #[cfg(target_os = "linux")]
 #[test]

@@ -1,12 +1,13 @@
 //! Clocks that leap: a node's monotonic clock goes on by seconds or an hour at once, as after a suspended machine. Many
-//! timers are over at that moment; at most one campaign may come of it.
+//! timers are over at that moment; at most one campaign may come of it. And clocks that stand still for a while, in a
+//! process that runs.
 
 use std::time::Duration;
 
 use raftmap::storage::types::Batch;
 
 use crate::process::TICK;
-use crate::world::World;
+use crate::world::{Event, World};
 
 /// A leap, and what came of it.
 #[derive(Clone, Copy, Debug)]
@@ -18,8 +19,40 @@ pub struct Leap {
 }
 
 impl World {
-    pub fn leap_clock(&mut self) {
+    /// One leaps, or stands still.
+    pub fn upset_clock(&mut self) {
         let at = self.nemesis.place(self.nodes.len());
+        if self.nodes[at].life.is_none() {
+            return;
+        }
+        match self.nemesis.below(4) {
+            0 => self.stop_clock(at),
+            _ => self.leap_clock(at),
+        }
+    }
+
+    fn stop_clock(&mut self, at: usize) {
+        let time = self.nemesis.time(Duration::from_millis(20), Duration::from_secs(3));
+        let (now, number) = (self.now, self.nodes[at].lives);
+        let Some(life) = self.nodes[at].life.as_mut().filter(|life| life.still_since.is_none()) else {
+            return;
+        };
+        life.still_since = Some(now);
+        self.trace.sometimes("a clock stood still");
+        self.after(time, Event::ClockGoesOn(at, number));
+    }
+
+    /// From where it stood.
+    pub fn clock_goes_on(&mut self, at: usize, number: u64) {
+        let node = &mut self.nodes[at];
+        if let Some(life) = node.life.as_mut().filter(|_| node.lives == number)
+            && let Some(since) = life.still_since.take()
+        {
+            life.missed += self.now - since;
+        }
+    }
+
+    fn leap_clock(&mut self, at: usize) {
         let ahead = self.nemesis.time(Duration::from_millis(100), Duration::from_secs(3_600));
         // The tick of the leap itself is one of those that a timer counts, and the one after it may come at once.
         let shortest = self.nodes[at].truly(self.setup.timing.election_min.saturating_sub(TICK * 2));

@@ -142,8 +142,8 @@ impl World {
         } else {
             &[Directory::Mended, Directory::Emptied]
         };
-        let what = self.nemesis.pick(repairs);
-        let time = self.nemesis.time(Duration::from_millis(100), Duration::from_secs(4));
+        let what = self.aftermath.pick(repairs);
+        let time = self.aftermath.time(Duration::from_millis(100), Duration::from_secs(4));
         self.nodes[at].locked_out = true;
         self.after(time, Event::Directory(at, what, 0));
     }

@@ -212,7 +212,6 @@ impl World {
             self.must(checked);
         }
         self.must(self.watch.whole(&self.nodes));
-        self.judge_terms();
         let verdict = history::judge(&self.history, &last, reached);
         self.must(if verdict.is_clean() { Ok(()) } else { Err(verdict.to_string()) });
         self.checked.extend([
@@ -225,7 +224,7 @@ impl World {
     }
 
     /// Terms rise by elections, and elections take time; where messages come through, they also need a reason.
-    fn judge_terms(&self) {
+    pub fn judge_terms(&self) {
         let shortest = self.setup.timing.election_min;
         let elections = (self.now.as_millis() / shortest.as_millis()) as u64;
         self.must(self.watch.terms(8 + 2 * elections + self.upsets));

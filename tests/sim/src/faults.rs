@@ -6,6 +6,7 @@ use raftmap::raft::RoleKind;
 use raftmap::storage::model::{Cut, Effect, Fault, Op};
 
 use crate::atlas::Harm;
+use crate::dice::Dice;
 use crate::life::Crash;
 use crate::net::{End, SHAPES};
 use crate::setup::Faults;
@@ -152,7 +153,7 @@ impl World {
                 Kind::FullDisk => world.full_disk(),
                 Kind::BadLink => world.bad_link(),
                 Kind::CrashLoop => world.crash_loop(),
-                Kind::Leap => world.leap_clock(),
+                Kind::Leap => world.upset_clock(),
                 Kind::HarmRunning => world.harm_running(),
                 Kind::HarmResting => world.harm_resting(),
                 Kind::Directory => world.swap_directory(),
@@ -219,7 +220,7 @@ impl World {
 
     fn crash_some(&mut self) {
         for at in self.victims() {
-            if self.nemesis.below(3) == 0 {
+            if self.nemesis.below(3) == 0 && self.nodes[at].life.is_some() {
                 self.nodes[at].doomed = true;
                 self.trace.sometimes("a node will die in the midst of writing");
                 continue;
@@ -232,16 +233,12 @@ impl World {
     }
 
     pub fn draw_crash(&mut self) -> Crash {
-        let faults = &self.setup.faults;
-        let power = faults.power && (!faults.kill || self.nemesis.below(2) == 0);
-        match self.nemesis.below(5) {
-            0 | 1 if !power => Crash::Kill,
-            _ if !power => Crash::Evict,
-            0 => Crash::Power(Cut::LoseAll),
-            1 => Crash::Power(Cut::KeepAll),
-            2 | 3 if faults.torn => Crash::Power(Cut::Torn(self.nemesis.number())),
-            _ => Crash::Power(Cut::Some(self.nemesis.number())),
-        }
+        draw_crash(&self.setup.faults, &mut self.nemesis)
+    }
+
+    /// Of a process that ends when no fault strikes, but after one.
+    pub fn draw_later_crash(&mut self) -> Crash {
+        draw_crash(&self.setup.faults, &mut self.aftermath)
     }
 
     fn pause(&mut self) {
@@ -275,7 +272,9 @@ impl World {
         // What was begun is not hurried when the disk is healed.
         let most = SLOWEST.as_micros() / self.nodes[at].sync.as_micros().max(1);
         self.nodes[at].slowness = self.nemesis.pick(&[5, 50, 500]).min(most as u32).max(1);
-        self.trace.sometimes("a disk was slow");
+        if self.nodes[at].life.is_some() {
+            self.trace.sometimes("a disk was slow");
+        }
         let time = self.nemesis.time(Duration::from_millis(50), Duration::from_secs(3));
         self.after(time, Event::HealDisk(at));
     }
@@ -320,5 +319,17 @@ impl World {
         (node.slowness, node.doomed) = (1, false);
         node.disk.set_quota(None);
         node.disk.heal();
+    }
+}
+
+fn draw_crash(faults: &Faults, dice: &mut Dice) -> Crash {
+    let power = faults.power && (!faults.kill || dice.below(2) == 0);
+    match dice.below(5) {
+        0 | 1 if !power => Crash::Kill,
+        _ if !power => Crash::Evict,
+        0 => Crash::Power(Cut::LoseAll),
+        1 => Crash::Power(Cut::KeepAll),
+        2 | 3 if faults.torn => Crash::Power(Cut::Torn(dice.number())),
+        _ => Crash::Power(Cut::Some(dice.number())),
     }
 }

@@ -45,7 +45,7 @@ impl World {
         }
         if self.nodes[at].lives > 0
             && self.calm.is_none()
-            && self.nemesis.permille(self.setup.faults.in_recovery)
+            && self.aftermath.permille(self.setup.faults.in_recovery)
         {
             return self.crash_in_recovery(at);
         }
@@ -75,7 +75,7 @@ impl World {
 
     fn start_later(&mut self, at: usize) {
         self.trace.sometimes("a node could not start for its disk");
-        let time = Duration::from_millis(self.nemesis.between(100, 500));
+        let time = Duration::from_millis(self.aftermath.between(100, 500));
         self.after(time, Event::Start(at));
     }
 
@@ -96,16 +96,16 @@ impl World {
         if left == 0 {
             self.trace.sometimes("a crash loop came to its end");
         }
-        let time = self.nemesis.time(Duration::from_millis(1), Duration::from_millis(300));
+        let time = self.aftermath.time(Duration::from_millis(1), Duration::from_millis(300));
         let life = self.nodes[at].lives;
         self.after(time, Event::Relapse(at, life));
     }
 
     pub fn relapsed(&mut self, at: usize, life: u64) {
         if self.nodes[at].lives == life && self.calm.is_none() {
-            let crash = self.draw_crash();
+            let crash = self.draw_later_crash();
             self.crash(at, crash);
-            let time = Duration::from_millis(self.nemesis.between(1, 50));
+            let time = Duration::from_millis(self.aftermath.between(1, 50));
             self.after(time, Event::Start(at));
         }
     }
@@ -118,9 +118,9 @@ impl World {
         disk.keep_photos();
         // Only its traces matter.
         let _unused = node.open_on(&disk).map(|_| ());
-        let crash = self.draw_crash();
+        let crash = self.draw_later_crash();
         self.leave(at, &disk, crash);
-        let time = Duration::from_millis(self.nemesis.between(1, 100));
+        let time = Duration::from_millis(self.aftermath.between(1, 100));
         self.after(time, Event::Start(at));
     }
 
@@ -220,9 +220,9 @@ impl World {
     }
 
     pub fn die(&mut self, at: usize) {
-        let crash = self.draw_crash();
+        let crash = self.draw_later_crash();
         self.crash(at, crash);
-        let time = Duration::from_millis(self.nemesis.between(10, 1_000));
+        let time = Duration::from_millis(self.aftermath.between(10, 1_000));
         self.after(time, Event::Start(at));
     }
 }

@@ -59,6 +59,10 @@ pub struct Node {
 /// One run of the process.
 pub struct Life {
     pub born: Duration,
+    /// Its clock stands still since then.
+    pub still_since: Option<Duration>,
+    /// How long it has stood still before.
+    pub missed: Duration,
     pub replica: Replica,
     pub writer: Writer,
     pub inbox: Vec<Input>,
@@ -154,8 +158,9 @@ impl Node {
 
     /// What the life's monotonic clock shows.
     pub fn clock(&self, now: Duration) -> Duration {
-        let born = self.life.as_ref().map_or(now, |life| life.born);
-        self.ahead + (now - born) * self.clock as u32 / 1_000
+        let Some(life) = &self.life else { return self.ahead };
+        let seen = life.still_since.unwrap_or(now) - life.born - life.missed;
+        self.ahead + seen * self.clock as u32 / 1_000
     }
 
     /// What another look at this disk finds; the disk itself is not touched.
@@ -177,6 +182,8 @@ impl Node {
         self.lives += 1;
         self.life = Some(Life {
             born: now,
+            still_since: None,
+            missed: Duration::ZERO,
             committed: opened.replica.raft().snapshot_index(),
             applied: opened.replica.map().applied_index(),
             replica: opened.replica,

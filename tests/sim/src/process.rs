@@ -29,7 +29,7 @@ pub const TICK: Duration = Duration::from_millis(10);
 /// what a log calls durable too early is there by then.
 const LOOK_EVERY: u64 = 128;
 /// Bytes of a disk that may be read for this, for each batch.
-const BYTES_A_BATCH: u64 = 2_048;
+const BYTES_A_BATCH: u64 = 512;
 
 impl World {
     fn inside(&mut self, at: usize, time: Duration, inner: Inner) {
@@ -54,6 +54,9 @@ impl World {
         let period = self.nodes[at].truly(TICK);
         self.inside(at, period, Inner::Tick);
         let Some(life) = &mut self.nodes[at].life else { return };
+        if life.still_since.is_some() {
+            return;
+        }
         life.tick_due = true;
         if !life.woken {
             self.wake(at);
@@ -200,8 +203,12 @@ impl World {
             self.trace.sometimes("a leader was elected");
         }
         if self.setup.watched {
+            let before = self.watch.max_term;
             let checked = self.watch.changed(self.now, &self.nodes[at], state);
             self.must(checked);
+            if self.watch.max_term > before {
+                self.judge_terms();
+            }
         }
     }
 
@@ -354,7 +361,7 @@ impl World {
 
     fn disk_time(&mut self, at: usize) -> Duration {
         let node = &self.nodes[at];
-        node.sync * node.slowness * self.disks.between(500, 1_500) as u32 / 1_000
+        node.sync * node.slowness * self.latencies.between(500, 1_500) as u32 / 1_000
     }
 
     fn synced(&mut self, at: usize) {

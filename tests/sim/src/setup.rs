@@ -177,10 +177,11 @@ impl Setup {
             sizes.log.batch_bytes = sizes.log.batch_bytes.max(65_536);
         }
         let (mut faults, mut net) = (Faults::draw(&mut dice), Net::draw(&mut dice));
-        faults.clients = Dice::new(seed, "clients die").below(4) == 0;
+        let mut deaths = Dice::new(seed, "clients die");
+        faults.clients = deaths.below(4) == 0;
         if faults.clients {
             // As many as are needed, and few more: who comes anew waits until a dead one's session expires.
-            limits.sessions = load.clients as u32 + dice.below(3) as u32;
+            limits.sessions = load.clients as u32 + deaths.below(3) as u32;
             limits.session_ttl_ms = limits.session_ttl_ms.min(10_000);
         }
         // A log that is seldom compacted hardly asks for space.

@@ -140,11 +140,12 @@ impl World {
         let life = node.life.as_ref().filter(|life| life.paused.is_none()).ok_or(())?;
         let from = NodeId(transfer.from as u64 + 1);
         let length = transfer.raw.len() as u64;
-        let arriving = life.arrivals.accept(from, &transfer.announcement, length).map_err(|_| ())?;
+        let (number, arriving) = (node.lives, life.arrivals.accept(from, &transfer.announcement, length));
+        let arriving = arriving.map_err(|refused| self.refused_snapshot(transfer.to, refused))?;
         if arriving.offset() > 0 {
             self.trace.sometimes("a snapshot transfer was resumed");
         }
-        Ok((node.lives, arriving))
+        Ok((number, arriving))
     }
 
     fn refused_snapshot(&mut self, at: usize, refused: Refused) {

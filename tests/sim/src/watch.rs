@@ -1,4 +1,6 @@
-//! What must hold after every event, whatever happened: seen from outside of all nodes, and from their disks.
+//! What must hold after every event, whatever happened: seen from outside of all nodes, and from their disks. What a disk
+//! holds is what its log said it had synced; that this is so is looked up on the disk itself at each start, each purge and
+//! every so many batches.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -183,7 +185,8 @@ impl Watch {
         due
     }
 
-    fn commit(&mut self, nodes: &[Node], index: Index, mark: Mark, term: Term) -> Checked {
+    /// A node calls this entry committed, in this term.
+    pub fn commit(&mut self, nodes: &[Node], index: Index, mark: Mark, term: Term) -> Checked {
         match self.committed.get(index.0 as usize - 1) {
             Some(first) if *first == mark => return Ok(()),
             Some(first) => {

@@ -69,6 +69,8 @@ pub enum Event {
     Fault,
     /// A node in a crash loop dies again, if it is still this life.
     Relapse(usize, u64),
+    /// A clock that stood still goes on, if it is still this life.
+    ClockGoesOn(usize, u64),
     /// Somebody works on a directory, for the nth time.
     Directory(usize, Directory, u32),
     /// A partition ends.
@@ -110,6 +112,7 @@ impl Event {
             Self::MendLink(from, to) => pair(40, *from, *to),
             Self::Silent(before) => [41, before.unwrap_or(0), 0],
             Self::Relapse(at, life) => [37, *at as u64, *life],
+            Self::ClockGoesOn(at, life) => [42, *at as u64, *life],
             Self::Directory(at, what, tries) => [38, *at as u64, (*what as u64) << 32 | u64::from(*tries)],
         }
     }
@@ -168,9 +171,14 @@ pub struct World {
     /// By client: when the latest of them began.
     pub last_done: Vec<Duration>,
     pub schedule: Dice,
+    /// What crashes leave, and what copies are.
     pub disks: Dice,
-    /// Belongs to the fault that struck last, and to what comes of it.
+    /// How long disks take.
+    pub latencies: Dice,
+    /// Belongs to the fault that strikes.
     pub nemesis: Dice,
+    /// What comes of faults later: restarts, relapses, repairs.
+    pub aftermath: Dice,
     pub plan: Schedule,
     pub calm: Option<Duration>,
     /// Those that stay broken to the end: a minority.
@@ -377,7 +385,9 @@ impl World {
             last_done: vec![Duration::ZERO; setup.load.clients],
             schedule: Dice::new(seed, "schedule"),
             disks: Dice::new(seed, "disks"),
+            latencies: Dice::new(seed, "disk times"),
             nemesis: Dice::new(seed, "nemesis"),
+            aftermath: Dice::new(seed, "aftermath"),
             plan: Schedule::new(seed),
             calm: None,
             broken: BTreeSet::new(),
@@ -453,6 +463,7 @@ impl World {
             Event::Resume(at, life) => self.resume(at, life),
             Event::Fault => self.fault(),
             Event::Relapse(at, life) => self.relapsed(at, life),
+            Event::ClockGoesOn(at, life) => self.clock_goes_on(at, life),
             Event::Directory(at, what, tries) => self.directory(at, what, tries),
             Event::HealLinks => self.links.heal(),
             Event::MendLink(from, to) => self.links.mend(End::Node(from), End::Node(to)),
@@ -494,7 +505,7 @@ impl World {
         self.upsets += 1;
         let mut missed = life.paused.take().unwrap_or_default();
         // A socket's buffer is not endless.
-        if self.nemesis.below(2) == 0 {
+        if self.aftermath.below(2) == 0 {
             missed.retain(|event| !matches!(event, Event::Peer { .. }));
         }
         self.trace.note(self.now, at, "goes on", missed.len() as u64, 0);
