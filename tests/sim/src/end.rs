@@ -219,6 +219,7 @@ impl World {
             (history::ORDERED, verdict.ordered),
             (history::WITNESSED, verdict.witnessed),
             (history::SEARCHED, verdict.windows),
+            (history::STATES, self.watch.compared),
             (history::UNKNOWN, verdict.unknown),
         ]);
     }

@@ -10,6 +10,7 @@ pub const CALLS: &str = "calls";
 pub const ORDERED: &str = "keys by order";
 pub const WITNESSED: &str = "keys by witness";
 pub const SEARCHED: &str = "windows by search";
+pub const STATES: &str = "states by digest";
 pub const UNKNOWN: &str = "without an end";
 
 /// A call of a client.

@@ -31,6 +31,8 @@ pub struct Watch {
     entries: Entries,
     pub reads: Reads,
     digests: BTreeMap<Index, [u8; 32]>,
+    /// Maps that were compared with another node's at the same index.
+    pub compared: u64,
     snapshots: BTreeMap<Index, SnapshotId>,
     /// By node: events since its whole log was looked at.
     unseen: Vec<u64>,
@@ -213,7 +215,9 @@ impl Watch {
 
     /// Equal logs make equal maps and sessions.
     pub fn digest(&mut self, id: NodeId, applied: Index, digest: [u8; 32]) -> Checked {
-        if *self.digests.entry(applied).or_insert(digest) == digest {
+        let Some(first) = self.digests.insert(applied, digest) else { return Ok(()) };
+        self.compared += 1;
+        if first == digest {
             return Ok(());
         }
         Err(format!("{id} has another map at {applied} than a node before it"))
