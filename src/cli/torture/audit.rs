@@ -24,6 +24,8 @@ use crate::cli::lines;
 
 /// All nodes have to be equal within this after everything was healed.
 pub(crate) const EQUAL_MAX: Duration = Duration::from_secs(30);
+/// A full disk is asked again twice a second; its node may say so within this.
+const ROOM_MAX: Duration = Duration::from_secs(5);
 /// Reading one key may take so long.
 const READ_MAX: Duration = Duration::from_secs(10);
 /// How often nodes are asked while something is waited for.
@@ -172,6 +174,28 @@ pub(crate) async fn one_leader(nodes: &mut Nodes, limit: Duration) -> Result<u64
         sleep(POLL).await;
     }
     Err(format!("the nodes did not all come to one leader within {limit:?}"))
+}
+
+/// Waits until no node calls its disk full any more.
+///
+/// # Errors
+/// One still does after [`ROOM_MAX`].
+pub(crate) async fn room_again(nodes: &Nodes) -> Result<(), String> {
+    let begun = Instant::now();
+    loop {
+        let statuses = nodes.statuses().await;
+        let full: Vec<u64> =
+            statuses.into_iter().filter(|(_, status)| status.no_space).map(|(id, _)| id).collect();
+        if full.is_empty() {
+            return Ok(());
+        }
+        if begun.elapsed() >= ROOM_MAX {
+            return Err(format!(
+                "nodes {full:?} still call their disks full, {ROOM_MAX:?} after they had room again"
+            ));
+        }
+        sleep(POLL).await;
+    }
 }
 
 /// Waits until all nodes have applied the same entries, and compares what they made of them.

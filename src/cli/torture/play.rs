@@ -195,6 +195,7 @@ impl Play {
     ) -> Result<Verdict, String> {
         let (nodes, _, tally) = running(&mut self.nodes, &self.network, &mut self.report)?;
         audit::one_leader(nodes, EQUAL_MAX).await?;
+        audit::room_again(nodes).await?;
         audit::equal_replicas(nodes).await?;
         tally.converged.push(since.elapsed());
         let verdict = auditor.audit(history, tally).await?;
