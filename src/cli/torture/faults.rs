@@ -7,7 +7,8 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use raftmap::net::relay::{Counts, Weather};
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep, timeout_at};
 
 use super::clients::Shared;
 use super::network::Network;
@@ -84,6 +85,11 @@ struct Recovering {
     cut_short: bool,
 }
 
+/// Waits until then; `true`: somebody has said stop.
+async fn stopped(stop: &mut watch::Receiver<Option<&'static str>>, at: Instant) -> bool {
+    timeout_at(at, stop.wait_for(Option::is_some)).await.is_ok()
+}
+
 impl<'a> Faults<'a> {
     /// Nothing is planned yet.
     pub(crate) fn new(
@@ -112,11 +118,17 @@ impl<'a> Faults<'a> {
         }
     }
 
-    /// Carries out these acts, and whatever they bring with them, until `length` has passed.
+    /// Carries out these acts, and whatever they bring with them, until `length` has passed or somebody says stop. What was
+    /// begun is not broken off: a signal on its way could arrive when all is healed.
     ///
     /// # Errors
     /// A node ended by itself or could not be started or signalled: in words, and the run is over.
-    pub(crate) async fn run(&mut self, acts: Vec<Act>, length: Duration) -> Result<(), String> {
+    pub(crate) async fn run(
+        &mut self,
+        acts: Vec<Act>,
+        length: Duration,
+        stop: &mut watch::Receiver<Option<&'static str>>,
+    ) -> Result<(), String> {
         self.begun = Instant::now();
         for act in acts {
             self.plan(self.begun + act.at, Step::Begin(act));
@@ -124,11 +136,13 @@ impl<'a> Faults<'a> {
         self.plan(self.begun, Step::Look);
         let end = self.begun + length;
         while let Some(((at, _), step)) = self.steps.pop_first().filter(|((at, _), _)| *at < end) {
-            sleep_until(at).await;
+            if stopped(stop, at).await {
+                return Ok(());
+            }
             self.look()?;
             self.step(step).await?;
         }
-        sleep_until(end).await;
+        stopped(stop, end).await;
         self.look()
     }
 

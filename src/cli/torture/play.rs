@@ -168,10 +168,7 @@ impl Play {
     ) -> Result<(), String> {
         let (nodes, network, tally) = running(&mut self.nodes, &self.network, &mut self.report)?;
         let mut faults = Faults::new(nodes, network, shared, tally);
-        tokio::select! {
-            struck = faults.run(acts, length) => struck?,
-            _ = self.stop.wait_for(Option::is_some) => {}
-        }
+        faults.run(acts, length, &mut self.stop).await?;
         faults.heal().await
     }
 
