@@ -136,8 +136,8 @@ impl World {
         if applied > life.applied {
             life.applied = applied;
             self.trace.note(self.now, at, "applied", applied.0, committed.0);
-            // A digest takes in the whole map, which grows.
-            let seldom = if applied.0 < 512 { 16 } else { 128 };
+            // A digest takes in the whole map, which grows: the same on all nodes at this index.
+            let seldom = (life.replica.map().len() as u64 / 4).max(16).next_power_of_two();
             if applied.0.is_multiple_of(seldom) {
                 let digest = life.replica.map().digest();
                 let checked = self.watch.digest(id, applied, digest);
