@@ -47,7 +47,7 @@ impl Sizes {
             log: Options::new(max_raft_state, payload_max),
             // Whoever is further behind gets a snapshot: at most this many times what its own log takes at once.
             tail_bytes: max_raft_state
-                .map_or(TAIL_BYTES, |bound| TAIL_BYTES.min(bound.saturating_mul(64) as usize)),
+                .map_or(TAIL_BYTES, |bound| bound.saturating_mul(64).min(TAIL_BYTES as u64) as usize),
             append_bytes: 1 << 20,
             append_entries: ENTRIES_MAX,
             inflight_appends: 64,

@@ -544,3 +544,13 @@ fn replies_name_the_command_they_answer() {
     assert_eq!(write(&mut world, Command::Delete { key }).1, Reply::Delete { existed: true });
     assert_eq!(world.nodes[0].0.map().applied().index, Index(index + 2));
 }
+
+/// Whoever is further behind than some rounds of the log's bound gets a snapshot.
+#[test]
+fn what_is_kept_for_those_behind_is_bounded_by_the_logs_bound() {
+    let tail = |bound| crate::node::open::Sizes::new(bound, 1_000).tail_bytes;
+    assert_eq!(
+        [Some(1_000), Some(1 << 30), Some(u64::MAX), None].map(tail),
+        [64_000, 8 << 20, 8 << 20, 8 << 20]
+    );
+}

@@ -110,7 +110,12 @@ impl Fs for OsFs {
         let mut names = Vec::new();
         for entry in fs::read_dir(dir)? {
             let entry = entry?;
-            let kind = entry.file_type()?;
+            let kind = match entry.file_type() {
+                Ok(kind) => kind,
+                // Where names do not tell what they are, each is asked, and may be gone.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                Err(error) => return Err(error),
+            };
             // What is no file, as `lost+found` in the root of a file system, is not ours.
             if kind.is_file() || kind.is_symlink() {
                 names.push(entry.file_name().to_string_lossy().into_owned());
