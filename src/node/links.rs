@@ -289,17 +289,21 @@ mod tests {
     #[test]
     fn a_disk_that_fails_under_a_transfer_stops_the_node() {
         let (offer, body) = offered();
-        let fs = ModelFs::new(5);
-        let ears = ears(&fs);
-        fs.fail(model::Fault {
-            on: Some(model::Op::SyncDir),
-            after: 0,
-            effect: model::Effect::SyncDropped,
-            lasting: false,
-        });
-        assert!(receive(&ears, &offer, &body).is_err());
-        let inputs = ears.inbox.drain(std::time::Duration::ZERO).unwrap();
-        assert!(matches!(inputs.front(), Some(Input::Fault(Fault::Log(_)))), "{inputs:?}");
+        // Before a byte has come, among the bytes, and when all are there.
+        for (on, effect) in [
+            (model::Op::Temp, model::Effect::Eio),
+            (model::Op::WriteAt, model::Effect::Eio),
+            (model::Op::SyncData, model::Effect::SyncDropped),
+            (model::Op::Persist, model::Effect::Eio),
+            (model::Op::SyncDir, model::Effect::SyncDropped),
+        ] {
+            let fs = ModelFs::new(5);
+            let ears = ears(&fs);
+            fs.fail(model::Fault { on: Some(on), after: 0, effect, lasting: false });
+            assert!(receive(&ears, &offer, &body).is_err(), "{on:?}");
+            let inputs = ears.inbox.drain(std::time::Duration::ZERO).unwrap();
+            assert!(matches!(inputs.front(), Some(Input::Fault(Fault::Log(_)))), "{on:?}: {inputs:?}");
+        }
     }
 
     #[test]

@@ -13,6 +13,8 @@ use raftmap_sim::setup::{Faults, Setup, WAKEUP};
 use raftmap_sim::world::{Event, World};
 
 const SEEDS: std::ops::Range<u64> = 0..3;
+/// Longer than any test here drives a world.
+const LONG: Duration = Duration::from_secs(1_000);
 
 const fn millis(millis: u64) -> Duration {
     Duration::from_millis(millis)
@@ -33,6 +35,11 @@ fn three(seed: u64) -> Setup {
     (setup.limits.sessions, setup.limits.session_ttl_ms) = (1_024, 3_600_000);
     setup.wakeup = WAKEUP;
     setup
+}
+
+/// A world of them that ends where its test does.
+fn open_ended(seed: u64) -> World {
+    World::new(Setup { safety: LONG, ..three(seed) })
 }
 
 fn run(world: &mut World, until: Duration) {
@@ -69,9 +76,7 @@ fn majorities_that_stand_still_by_turns() {
 #[test]
 fn one_after_the_other_is_restarted_and_no_call_fails() {
     for seed in SEEDS {
-        let mut setup = three(seed);
-        setup.safety = Duration::from_secs(1_000);
-        let mut world = World::new(setup);
+        let mut world = open_ended(seed);
         run(&mut world, Duration::from_secs(2));
         for round in 0..12 {
             let (at, done) = (round % 3, world.done);
@@ -96,7 +101,7 @@ fn one_after_the_other_is_restarted_and_no_call_fails() {
 /// Calls within ten seconds, the disk of one follower being so many times as slow.
 fn calls_with_a_follower(seed: u64, slowness: u32) -> u64 {
     let mut setup = three(seed);
-    setup.safety = Duration::from_secs(1_000);
+    setup.safety = LONG;
     (setup.max_raft_state, setup.load.filler) = (None, 0);
     let mut world = World::new(setup);
     run(&mut world, Duration::from_secs(3));
@@ -126,7 +131,7 @@ fn delays_below_the_election_timeout_depose_nobody() {
     for seed in SEEDS {
         let mut setup = three(seed);
         (setup.net.delay, setup.net.jitter) = (millis(20), millis(60));
-        setup.safety = Duration::from_secs(1_000);
+        setup.safety = LONG;
         let mut net = setup.net.clone();
         let mut world = World::new(setup);
         run(&mut world, Duration::from_secs(5));
@@ -169,9 +174,7 @@ fn raft(world: &World, at: usize) -> Status {
 #[test]
 fn a_follower_that_sees_the_leader_through_another_one_disturbs_nobody() {
     for seed in SEEDS {
-        let mut setup = three(seed);
-        setup.safety = Duration::from_secs(1_000);
-        let mut world = World::new(setup);
+        let mut world = open_ended(seed);
         run(&mut world, Duration::from_secs(3));
         let leader = world.leader().expect("a leader");
         world.links.cut_only(BOTH_WAYS(leader, (leader + 1) % 3).into());
@@ -190,7 +193,7 @@ fn a_follower_behind_an_empty_log_gets_a_snapshot() {
         let mut setup = three(seed);
         (setup.max_raft_state, setup.load.clients, setup.load.reads) = (Some(1_000), 1, 0);
         setup.sizes.tail_bytes = 0;
-        setup.safety = Duration::from_secs(1_000);
+        setup.safety = LONG;
         let mut world = World::new(setup);
         run(&mut world, Duration::from_secs(3));
         let leader = world.leader().expect("a leader");
@@ -248,9 +251,7 @@ fn an_acknowledgement_of_what_was_never_sent_commits_nothing() {
 fn a_follower_that_dies_at_each_start_disturbs_nobody() {
     const DEATHS: u64 = 50;
     for seed in SEEDS {
-        let mut setup = three(seed);
-        setup.safety = Duration::from_secs(1_000);
-        let mut world = World::new(setup);
+        let mut world = open_ended(seed);
         run(&mut world, Duration::from_secs(3));
         let leader = world.leader().expect("a leader");
         let (follower, victim) = ((leader + 1) % 3, (leader + 2) % 3);
@@ -286,10 +287,8 @@ fn a_follower_that_dies_at_each_start_disturbs_nobody() {
 #[test]
 fn a_leader_that_hears_nobody_steps_down_without_a_storm() {
     for seed in SEEDS {
-        let mut setup = three(seed);
-        setup.safety = Duration::from_secs(1_000);
-        let soon = setup.timing.election_max * 4;
-        let mut world = World::new(setup);
+        let mut world = open_ended(seed);
+        let soon = world.setup.timing.election_max * 4;
         run(&mut world, Duration::from_secs(3));
         let leader = world.leader().expect("a leader");
         let first = world.watch.max_term;
