@@ -19,6 +19,7 @@
 
 #![deny(clippy::disallowed_methods)]
 
+mod budget;
 pub mod content;
 pub mod findings;
 mod floor;
@@ -33,6 +34,7 @@ mod tests;
 mod verdict;
 mod witness;
 
+pub use self::budget::{Budget, Checks};
 pub use self::content::Content;
 pub use self::findings::{Findings, Kind};
 pub use self::history::{Call, History, KeyId, Last, Operation, Outcome, Reply};

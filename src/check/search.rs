@@ -5,6 +5,7 @@
 //! It trusts no place in the log, and of versions only that they rise. It is meant for few clients at once on each key:
 //! with eight and unknown writes now and then it does not run out of budget.
 
+use super::budget::Budget;
 use super::findings::{Findings, Kind};
 use super::frontier::{Frontier, Pending, Taken};
 use super::history::{Call, Operation, Outcome};
@@ -18,17 +19,8 @@ const PENDING_MAX: usize = 64;
 /// Operations that a finding names at most.
 const NAMES_MAX: usize = 10;
 
-/// How much was looked at.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Windows {
-    /// All of them.
-    pub(super) all: u64,
-    /// Those that came to no end.
-    pub(super) unknown: u64,
-}
-
 /// Checks one key, up to the first answer that fits into no order.
-pub(super) fn check(lane: &Lane<'_>, growth: Option<&Growth>, findings: &mut Findings) -> Windows {
+pub(super) fn check(lane: &Lane<'_>, growth: Option<&Growth>, findings: &mut Findings) -> Budget {
     let mut search = Search {
         lane,
         frontier: Frontier::new(State::NEW, growth),
@@ -37,7 +29,7 @@ pub(super) fn check(lane: &Lane<'_>, growth: Option<&Growth>, findings: &mut Fin
         lost: false,
         hopeless: false,
         answers: 0,
-        windows: Windows::default(),
+        windows: Budget::default(),
     };
     for (_, is_end, operation) in events(lane) {
         match is_end {
@@ -80,7 +72,7 @@ struct Search<'a> {
     hopeless: bool,
     /// In this window, so far.
     answers: u64,
-    windows: Windows,
+    windows: Budget,
 }
 
 impl Search<'_> {
@@ -134,7 +126,7 @@ impl Search<'_> {
         }
         // A window that was lost lasts until all is quiet: it stands for all those it covers.
         let covered = self.answers.div_ceil(WINDOW_MAX);
-        self.windows.all += covered;
+        self.windows.checks += covered;
         if self.lost {
             self.windows.unknown += covered;
             self.frontier.restart(State::Any);

@@ -1,6 +1,7 @@
 //! By witness: every answer names its place in the log. Places must agree with real time, and replaying the writes of a
 //! key in their order must give what the answers say. It trusts the places; the other checkers do not.
 
+use super::budget::Budget;
 use super::findings::{Findings, Kind};
 use super::floor::Floor;
 use super::frontier::{Frontier, Pending, Taken};
@@ -61,33 +62,21 @@ fn check_version(operation: &Operation, index: u64, findings: &mut Findings) {
     }
 }
 
-/// What became of a key's replay.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Replayed {
-    /// It was looked at from beginning to end.
-    Whole,
-    /// Some of it would have cost too much.
-    Unknown,
-    /// No answer named a place.
-    Nothing,
-}
-
-/// Replays one key in the order of the log.
-pub(super) fn check(lane: &Lane<'_>, growth: Option<&Growth>, findings: &mut Findings) -> Replayed {
+/// Replays one key in the order of the log. Counts the answers that name a place.
+pub(super) fn check(lane: &Lane<'_>, growth: Option<&Growth>, findings: &mut Findings) -> Budget {
     let mut placed: Vec<(u64, &Operation)> =
         lane.operations.iter().filter_map(|done| Some((done.index()?, *done))).collect();
-    if placed.is_empty() {
-        return Replayed::Nothing;
-    }
     // A read of place n sees the write at n.
     placed.sort_by_key(|(index, operation)| (*index, !operation.is_write()));
+    let checks = placed.len() as u64;
     let mut replay = Replay::new(lane, growth);
-    for (index, operation) in placed {
+    for (before, (index, operation)) in (0..).zip(placed) {
         if !replay.answer(&placed_at(operation, index), index, findings) {
+            replay.unknown_answers += checks - before;
             break;
         }
     }
-    if replay.gave_up { Replayed::Unknown } else { Replayed::Whole }
+    Budget { checks, unknown: replay.unknown_answers }
 }
 
 struct Replay<'a> {
@@ -98,7 +87,7 @@ struct Replay<'a> {
     /// Those that may have happened by now.
     unknown: Vec<Pending>,
     free: u64,
-    gave_up: bool,
+    unknown_answers: u64,
 }
 
 impl<'a> Replay<'a> {
@@ -114,13 +103,12 @@ impl<'a> Replay<'a> {
         to_come.sort_by_key(|operation| std::cmp::Reverse(operation.invoked_ns));
         let frontier = Frontier::new(State::NEW, growth);
         let free = u64::MAX >> (u64::BITS - UNKNOWN_MAX);
-        Self { lane, frontier, to_come, unknown: Vec::new(), free, gave_up: false }
+        Self { lane, frontier, to_come, unknown: Vec::new(), free, unknown_answers: 0 }
     }
 
     /// `false`: nothing further can be told.
     fn answer(&mut self, operation: &Operation, index: u64, findings: &mut Findings) -> bool {
         if !self.admit(operation.returned_ns().unwrap_or(u64::MAX)) {
-            self.gave_up = true;
             return false;
         }
         self.frontier.refill();
@@ -138,7 +126,7 @@ impl<'a> Replay<'a> {
                 self.go_on_behind(operation);
             }
             Taken::OutOfBudget => {
-                self.gave_up = true;
+                self.unknown_answers += 1;
                 self.go_on_behind(operation);
             }
         }

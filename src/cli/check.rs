@@ -61,8 +61,8 @@ fn json(verdict: &Verdict) -> Value {
         "passed": verdict.passed(),
         "operations": verdict.operations,
         "keys": verdict.keys,
-        "checks": verdict.checks(),
-        "unknown": verdict.unknown,
+        "checks": verdict.checks.all(),
+        "unknown": verdict.checks.unknown(),
         "found": found,
         "examples": verdict.examples().collect::<Vec<_>>(),
     })

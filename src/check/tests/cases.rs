@@ -5,7 +5,7 @@ use super::deeds::{Ask, Deed, Told, history};
 use crate::check::Kind::{
     self, Doubled, Lost, Miscompared, NeverSent, NoOrder, Reordered, StaleRead, TornRead,
 };
-use crate::check::{Findings, check};
+use crate::check::{Budget, Checks, Findings, check};
 
 const LOG: &str = "log";
 const REGISTER: &str = "register";
@@ -109,7 +109,7 @@ fn found(deeds: &[Deed], order: &[(Kind, u64)], witness: bool, search: bool) {
     assert_eq!(kinds(&verdict.order), counts(order), "{verdict}");
     assert_eq!(!verdict.witness.is_clean(), witness, "{verdict}");
     assert_eq!(kinds(&verdict.search), counts(if search { &[(NoOrder, 1)] } else { &[] }), "{verdict}");
-    assert_eq!((verdict.unknown, verdict.ordered), (0, 1), "{verdict}");
+    assert_eq!((verdict.checks.unknown(), verdict.checks.ordered), (0, 1), "{verdict}");
 }
 
 #[test]
@@ -242,7 +242,7 @@ fn without_a_last_get_a_log_shows_no_order_and_its_reads_are_judged_all_the_same
     let mut deeds = log();
     deeds.pop();
     let verdict = check(&history(&deeds));
-    assert!(verdict.is_clean() && verdict.ordered == 0, "{verdict}");
+    assert!(verdict.is_clean() && verdict.checks.ordered == 0, "{verdict}");
     deeds.push(get(LOG, (63, 64), 9, (6, &[1, 2])));
     let verdict = check(&history(&deeds));
     assert_eq!((verdict.witness.count(StaleRead), verdict.search.count(NoOrder)), (1, 1), "{verdict}");
@@ -275,7 +275,10 @@ fn comparisons_and_removals_that_cannot_be_are_flagged() {
 fn a_log_that_got_a_token_twice_is_left_to_the_others() {
     let deeds = [append(1, (0, 10), 5), append(1, (20, 30), 6), last(LOG, (6, &[1, 1]))];
     let verdict = check(&history(&deeds));
-    assert!(verdict.is_clean() && (verdict.ordered, verdict.witnessed) == (0, 1), "{verdict}");
+    assert!(
+        verdict.is_clean() && (verdict.checks.ordered, verdict.checks.answers.checks) == (0, 3),
+        "{verdict}"
+    );
     let deeds = [append(1, (0, 10), 5), append(1, (20, 30), 6), last(LOG, (6, &[1]))];
     let verdict = check(&history(&deeds));
     assert!(!verdict.witness.is_clean() && !verdict.search.is_clean(), "{verdict}");
@@ -290,9 +293,36 @@ fn what_cannot_be_tried_is_unknown_and_one_in_a_thousand_is_too_much() {
     let strange = deed(LOG, 99, Ask::Get, (10, 11), 0, Told::Found(0, "z".repeat(4_000)));
     deeds.push(strange);
     let verdict = check(&history(&deeds));
-    assert_eq!((verdict.unknown, verdict.windows, verdict.passed()), (1, 1, false), "{verdict}");
+    assert_eq!(verdict.checks.windows, Budget { checks: 1, unknown: 1 }, "{verdict}");
     assert!(
-        verdict.is_clean() && verdict.too_many_unknown() && verdict.to_string().contains("is unknown"),
+        verdict.is_clean() && !verdict.passed() && verdict.to_string().contains("of a kind is unknown"),
         "{verdict}"
     );
+}
+
+/// Between two answers with a place are more unknown appends than are told apart: from there on no answer of that key is
+/// judged by its place, and each counts.
+#[test]
+fn every_answer_that_is_not_judged_counts() {
+    let mut deeds = vec![append(1, (0, 10), 5)];
+    deeds.extend((1..=64).map(|number| Deed { told: Told::Unknown, ..append(100 + number, (20, 21), 0) }));
+    deeds.extend((2..=4).map(|number| {
+        append(number, (20 * u64::from(number), 20 * u64::from(number) + 10), 100 + u64::from(number))
+    }));
+    let verdict = check(&history(&deeds));
+    assert_eq!(verdict.checks.answers, Budget { checks: 4, unknown: 3 }, "{verdict}");
+}
+
+#[test]
+fn many_checks_of_one_kind_do_not_hide_what_another_does_not_know() {
+    let budget = |checks, unknown| Budget { checks, unknown };
+    for (answers, windows, too_many) in [
+        (budget(1_000, 1), budget(1_000, 1), false),
+        (budget(999, 1), budget(1_000_000, 0), true),
+        (budget(1_000_000, 0), budget(999, 1), true),
+        (budget(0, 0), budget(0, 0), false),
+    ] {
+        let checks = Checks { ordered: 1_000_000, answers, windows };
+        assert_eq!(checks.too_many_unknown(), too_many, "{checks:?}");
+    }
 }

@@ -196,7 +196,7 @@ impl Report {
         for example in self.verdict.iter().flat_map(Verdict::examples) {
             writeln!(text, "  {example}")?;
         }
-        if self.verdict.as_ref().is_some_and(Verdict::too_many_unknown) {
+        if self.verdict.as_ref().is_some_and(|verdict| verdict.checks.too_many_unknown()) {
             writeln!(text, "  more than one check in a thousand came to no end")?;
         }
         for problem in &self.problems {
@@ -246,7 +246,7 @@ fn milliseconds(duration: Duration) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use raftmap::check::{Call, Content, KeyId, Reply};
+    use raftmap::check::{Budget, Call, Checks, Content, KeyId, Reply};
 
     const MS: u64 = 1_000_000;
 
@@ -272,6 +272,11 @@ mod tests {
         let mut verdict = Verdict::default();
         verdict.order.note(kind, String::new);
         Some(verdict)
+    }
+
+    fn unknown(unknown: u64, checks: u64) -> Option<Verdict> {
+        let checks = Checks { windows: Budget { checks, unknown }, ..Checks::default() };
+        Some(Verdict { checks, ..Verdict::default() })
     }
 
     fn kill(before: u64, after: u64, led: bool) -> Kill {
@@ -335,7 +340,7 @@ mod tests {
             |report| report.verdict = wrong(Kind::StaleRead),
             |report| report.verdict = wrong(Kind::TornRead),
             |report| report.verdict = wrong(Kind::NoOrder),
-            |report| report.verdict = Some(Verdict { unknown: 2, windows: 1_999, ..Verdict::default() }),
+            |report| report.verdict = unknown(2, 1_999),
         ];
         for (number, break_it) in failing.into_iter().enumerate() {
             let mut report = sound();

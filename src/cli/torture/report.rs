@@ -75,9 +75,11 @@ impl Report {
                 "{idle} of {cycles} cycles acknowledged fewer than {ACKNOWLEDGED_MIN} operations"
             ));
         }
-        if tally.checks_unknown * 1_000 > tally.checks {
-            let (unknown, checks) = (tally.checks_unknown, tally.checks);
-            return Some(format!("{unknown} of {checks} checks came to no end, more than one in a thousand"));
+        if tally.checks.too_many_unknown() {
+            let (unknown, checks) = (tally.checks.unknown(), tally.checks.all());
+            return Some(format!(
+                "{unknown} of {checks} checks came to no end, more than one in a thousand of a kind"
+            ));
         }
         None
     }
@@ -193,8 +195,8 @@ impl Report {
             "doubled": tally.found_of("doubled"),
             "stale": tally.found_of("stale read"),
             "findings": tally.found,
-            "checks": tally.checks,
-            "checks_unknown": tally.checks_unknown,
+            "checks": tally.checks.all(),
+            "checks_unknown": tally.checks.unknown(),
             "read_again": tally.read_again,
             "changed_later": tally.changed_later,
             "audited": tally.audited,
@@ -254,7 +256,7 @@ impl Report {
         let (lost, doubled, stale) = (of("lost"), of("doubled"), of("stale read"));
         let others = tally.found.values().sum::<u64>() - lost - doubled - stale;
         writeln!(text, "checked     {lost} lost, {doubled} doubled, {stale} stale, {others} other findings")?;
-        let (checks, unknown, again) = (tally.checks, tally.checks_unknown, tally.read_again);
+        let (checks, unknown, again) = (tally.checks.all(), tally.checks.unknown(), tally.read_again);
         let (changed, verified) = (tally.changed_later, tally.verified);
         writeln!(
             text,
@@ -302,7 +304,7 @@ fn longest(times: &[Duration]) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
-    use raftmap::check::{Kind as Found, Verdict};
+    use raftmap::check::{Budget, Checks, Kind as Found, Verdict};
 
     use super::*;
 
@@ -315,7 +317,7 @@ mod tests {
             fired,
             acknowledged_writes: 1_000,
             audited: 10,
-            checks: 5_000,
+            checks: Checks { answers: Budget { checks: 5_000, unknown: 0 }, ..Checks::default() },
             ..Tally::default()
         };
         let asked = [Kind::Kill, Kind::Stop, Kind::Partition, Kind::Disk].into();
@@ -366,7 +368,7 @@ mod tests {
         }
         not_passed(|report| report.tally.cycles = 0, "no cycle came to its check");
         not_passed(|report| report.tally.idle_cycles = 3, "3 of 20 cycles acknowledged fewer than 50");
-        not_passed(|report| report.tally.checks_unknown = 6, "6 of 5000 checks came to no end");
+        not_passed(|report| report.tally.checks.answers.unknown = 6, "6 of 5000 checks came to no end");
     }
 
     #[test]
@@ -388,13 +390,14 @@ mod tests {
 
     #[test]
     fn what_is_wrong_with_the_whole_ledger_does_not_pass() {
-        let verdict = Verdict { operations: 1_010, ordered: 9, ..Verdict::default() };
+        let verdict = Verdict { operations: 1_010, ..Verdict::default() };
         let mut fine = well();
         fine.tally.judge_ledger(&verdict);
         assert!(fine.passed(), "{fine}");
         let short = Verdict { operations: 1_009, ..verdict.clone() };
         not_passed(|report| report.tally.judge_ledger(&short), "holds 1009 operations, 1010 were done");
-        let unknown = Verdict { unknown: 1, ..verdict.clone() };
+        let mut unknown = verdict.clone();
+        unknown.checks.windows = Budget { checks: 9, unknown: 1 };
         not_passed(|report| report.tally.judge_ledger(&unknown), "1 of 9 checks");
         let mut stale = verdict;
         stale.search.note(Found::StaleRead, || "at 7".into());

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use raftmap::check::{History, Outcome, Verdict};
+use raftmap::check::{Checks, History, Outcome, Verdict};
 
 use super::sorts::{Kind, Sort};
 
@@ -43,8 +43,7 @@ pub(crate) struct Tally {
     /// Calls without an end although everything was healed.
     pub(crate) unresolved: u64,
     /// Of all histories.
-    pub(crate) checks: u64,
-    pub(crate) checks_unknown: u64,
+    pub(crate) checks: Checks,
     pub(crate) found: BTreeMap<&'static str, u64>,
     /// Keys of older cycles that were read again, and those that had changed.
     pub(crate) read_again: u64,
@@ -101,8 +100,7 @@ impl Tally {
 
     /// Takes in what a cycle's check found.
     pub(crate) fn judge(&mut self, verdict: &Verdict) {
-        self.checks += verdict.checks();
-        self.checks_unknown += verdict.unknown;
+        self.checks += verdict.checks;
         for (kind, count) in by_kind(verdict) {
             *self.found.entry(kind).or_default() += count;
         }
@@ -124,8 +122,9 @@ impl Tally {
         for example in verdict.examples() {
             self.problem(format!("the ledger: {example}"));
         }
-        if verdict.too_many_unknown() {
-            let (unknown, checks) = (verdict.unknown, verdict.checks());
+        let checks = verdict.checks;
+        if checks.too_many_unknown() {
+            let (unknown, checks) = (checks.unknown(), checks.all());
             self.problem(format!("the ledger: {unknown} of {checks} checks came to no end"));
         }
         let (held, done) = (verdict.operations, self.operations() + self.audited);
@@ -176,7 +175,7 @@ mod tests {
     use super::*;
 
     fn lost(count: u64) -> Verdict {
-        let mut verdict = Verdict { operations: 10, ordered: 10, ..Verdict::default() };
+        let mut verdict = Verdict { operations: 10, ..Verdict::default() };
         (0..count).for_each(|number| verdict.order.note(Found::Lost, || number.to_string()));
         verdict
     }

@@ -102,8 +102,8 @@ impl Totals {
         self.reads += tally.answered_reads;
         self.unknown += tally.unknown;
         self.unresolved += tally.unresolved;
-        self.checks += tally.checks;
-        self.checks_unknown += tally.checks_unknown;
+        self.checks += tally.checks.all();
+        self.checks_unknown += tally.checks.unknown();
         let of = |kind| tally.found_of(kind);
         let (lost, doubled, stale) = (of("lost"), of("doubled"), of("stale read"));
         self.lost += lost;
@@ -169,7 +169,6 @@ mod tests {
             fired,
             acknowledged_writes: 500,
             answered_reads: 100,
-            checks: 1_000,
             ..Tally::default()
         };
         let asked = [Kind::Kill].into();

@@ -216,11 +216,12 @@ impl World {
         self.must(if verdict.is_clean() { Ok(()) } else { Err(verdict.to_string()) });
         self.checked.extend([
             (history::CALLS, verdict.operations),
-            (history::ORDERED, verdict.ordered),
-            (history::WITNESSED, verdict.witnessed),
-            (history::SEARCHED, verdict.windows),
+            (history::ORDERED, verdict.checks.ordered),
+            (history::WITNESSED, verdict.checks.answers.checks),
+            (history::UNWITNESSED, verdict.checks.answers.unknown),
+            (history::SEARCHED, verdict.checks.windows.checks),
+            (history::UNSEARCHED, verdict.checks.windows.unknown),
             (history::STATES, self.watch.compared),
-            (history::UNKNOWN, verdict.unknown),
         ]);
     }
 

@@ -3,15 +3,25 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use raftmap::check::{Call as Ask, Content, History, KeyId, Operation, Outcome, Reply, Verdict, check};
+use raftmap::check::{
+    Budget, Call as Ask, Checks, Content, History, KeyId, Operation, Outcome, Reply, Verdict, check,
+};
 
 /// Under these names the table after many seeds has the calls and what was checked, and how many checks had no end.
 pub const CALLS: &str = "calls";
 pub const ORDERED: &str = "keys by order";
-pub const WITNESSED: &str = "keys by witness";
+pub const WITNESSED: &str = "answers by witness";
 pub const SEARCHED: &str = "windows by search";
 pub const STATES: &str = "states by digest";
-pub const UNKNOWN: &str = "without an end";
+pub const UNWITNESSED: &str = "answers without an end";
+pub const UNSEARCHED: &str = "windows without an end";
+
+/// Those checks that may have no end, of one world or of many by these counts.
+pub fn checks(count: impl Fn(&str) -> u64) -> Checks {
+    let budget = |checks, unknown| Budget { checks: count(checks), unknown: count(unknown) };
+    let (answers, windows) = (budget(WITNESSED, UNWITNESSED), budget(SEARCHED, UNSEARCHED));
+    Checks { ordered: count(ORDERED), answers, windows }
+}
 
 /// A call of a client.
 #[derive(Clone, Debug)]

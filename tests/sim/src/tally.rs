@@ -99,12 +99,10 @@ impl Tally {
         names.filter(|name| !self.marks.contains_key(*name))
     }
 
-    /// Checks that came to no end, where they are more than one in a thousand.
+    /// Checks that came to no end, where they are more than one in a thousand of a kind.
     pub fn unknown(&self) -> Option<String> {
-        let checks = |name| self.checked.get(name).copied().unwrap_or(0);
-        let ended = [history::ORDERED, history::WITNESSED, history::SEARCHED].map(checks).iter().sum::<u64>();
-        let unknown = checks(history::UNKNOWN);
-        (unknown * 1_000 > ended).then(|| format!("{unknown} of {ended} checks came to no end"))
+        let checks = history::checks(|name| self.checked.get(name).copied().unwrap_or(0));
+        checks.too_many_unknown().then(|| format!("too many checks came to no end: {checks:?}"))
     }
 
     /// The table at a run's end.
