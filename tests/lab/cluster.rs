@@ -38,8 +38,10 @@ pub(crate) struct Lab {
     pub(crate) session: Option<SessionId>,
     pub(crate) sequence: u64,
     pub(crate) requests: u64,
-    /// The numbers of commands that append to the common key, by their requests.
+    /// The numbers of all commands, by their requests.
     pub(crate) asked: BTreeMap<u64, u64>,
+    /// Those of them that append to the common key.
+    pub(crate) tokens: BTreeSet<u64>,
     pub(crate) agreed: Agreed,
 }
 
@@ -123,6 +125,7 @@ impl Plan {
             sequence: 0,
             requests: 0,
             asked: BTreeMap::new(),
+            tokens: BTreeSet::new(),
             agreed: Agreed::default(),
         }
     }
@@ -375,6 +378,7 @@ impl Lab {
         let alike = self.within(millis(5_000), |lab| lab.are_alike());
         assert!(alike, "five seconds of peace, and they differ");
         self.check_commands();
+        self.check_outcomes();
         self.world.judge();
         let checks = history::checks(|name| self.world.checked.get(name).copied().unwrap_or(0));
         // A check that gave up has not passed.

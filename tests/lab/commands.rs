@@ -67,9 +67,11 @@ impl Lab {
     pub(crate) fn put_in(&mut self, at: usize, sequence: u64, command: Command) -> Ticket {
         let session = self.session.expect("open_session came first");
         let acked_below = (sequence + 1).saturating_sub(WINDOW).max(1);
-        let is_token = command.key() == KEY;
+        if command.key() == KEY {
+            self.tokens.insert(sequence);
+        }
         let request = self.ask(at, Ask::Write { session, sequence, acked_below, command });
-        self.asked.extend(is_token.then_some((request, sequence)));
+        self.asked.insert(request, sequence);
         Ticket { request, sequence }
     }
 
@@ -234,16 +236,39 @@ impl Lab {
         let once: BTreeSet<&str> = tokens.iter().copied().collect();
         assert_eq!(once.len(), tokens.len(), "a command was executed twice: {longest}");
         let tap = self.world.tap.as_ref().expect("a lab has one");
-        let done =
-            self.asked.iter().filter_map(|(request, sequence)| match &tap.answers.get(request)?.body {
-                Ok(Answer::Written { reply: Reply::Append { length, .. }, .. }) => Some((*sequence, *length)),
-                _ => None,
-            });
+        let tokens = self.asked.iter().filter(|(_, sequence)| self.tokens.contains(sequence));
+        let done = tokens.filter_map(|(request, sequence)| match &tap.answers.get(request)?.body {
+            Ok(Answer::Written { reply: Reply::Append { length, .. }, .. }) => Some((*sequence, *length)),
+            _ => None,
+        });
         for (sequence, length) in done {
             let front = longest.get(..length as usize);
             let there = front.and_then(|front| front.strip_suffix(&format!("{sequence};")));
             let there = there.is_some_and(|before| before.is_empty() || before.ends_with(';'));
             assert!(there, "command {sequence} was said to make {length} bytes of {longest}");
+        }
+    }
+
+    /// What was said to be done is in the log; a command that was refused each time it was asked for is not.
+    #[track_caller]
+    pub(crate) fn check_outcomes(&mut self) {
+        self.learn();
+        let tap = self.world.tap.as_ref().expect("a lab has one");
+        let mut refused: BTreeMap<u64, bool> = BTreeMap::new();
+        for (request, sequence) in &self.asked {
+            let told = tap.answers.get(request).map(|response| &response.body);
+            let done = matches!(told, Some(Ok(Answer::Written { .. })));
+            assert!(
+                !done || self.agreed.places.contains_key(sequence),
+                "{sequence} was done, and is nowhere"
+            );
+            let not_done =
+                matches!(told, Some(Err(Refusal::NotLeader { .. } | Refusal::Busy | Refusal::Stopping)));
+            *refused.entry(*sequence).or_insert(true) &= not_done;
+        }
+        for sequence in refused.into_iter().filter_map(|(sequence, refused)| refused.then_some(sequence)) {
+            let place = self.agreed.places.get(&sequence);
+            assert!(place.is_none(), "{sequence} was refused each time, and stands at {place:?}");
         }
     }
 }

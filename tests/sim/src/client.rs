@@ -19,6 +19,8 @@ use crate::world::{Event, World};
 const HANDSHAKE: Duration = Duration::from_millis(500);
 /// A connection on which nothing arrives any more is noticed after this.
 const IDLE: Duration = Duration::from_millis(1_500);
+/// Calls that a client has under way at most which does not wait for their ends.
+const OPEN_CALLS: usize = 8;
 /// Appends to a log before clients turn to the next one.
 const LOG_LENGTH: u64 = 150;
 
@@ -66,6 +68,12 @@ impl World {
     pub fn issue(&mut self, at: usize) {
         if self.clients[at].stopped {
             return;
+        }
+        if self.setup.load.open {
+            self.issue_later(at);
+            if self.clients[at].calls.len() >= OPEN_CALLS {
+                return;
+            }
         }
         let (now, load) = (self.now, self.setup.load.clone());
         let round = self.history.len() as u64 / LOG_LENGTH;
@@ -247,12 +255,18 @@ impl World {
             self.last_done[at] = done.invoked;
         }
         if matches!(end, End::Written { .. } | End::Removed { .. }) {
-            self.last_write = self.now;
+            self.last_write = self.last_write.max(done.invoked);
         }
         done.end = end;
         if let Some(tap) = &mut self.tap {
             tap.ended.push((at, number));
         }
+        if !self.setup.load.open {
+            self.issue_later(at);
+        }
+    }
+
+    fn issue_later(&mut self, at: usize) {
         let lazy = if at % 2 == 1 { self.setup.load.lazy } else { 1 };
         let think = (self.setup.load.think * lazy).as_micros() as u64;
         let think = Duration::from_micros(self.clients[at].dice.below(think));

@@ -52,9 +52,10 @@ impl World {
             2 => Effect::SyncStrayed(seed),
             _ => {
                 let Some((path, byte, bit)) = place(&node.disk, &mut self.nemesis) else { return };
-                (node.harm, node.excuse.harmed) = (Harm::Latent, true);
-                self.trace.sometimes("bits rotted under a running node");
-                node.disk.rot(&path, byte, bit);
+                if node.disk.rot(&path, byte, bit) {
+                    (node.harm, node.excuse.harmed) = (Harm::Latent, true);
+                    self.trace.sometimes("bits rotted under a running node");
+                }
                 return;
             }
         };
@@ -118,8 +119,13 @@ impl World {
             if self.permits(at, &found) {
                 self.trace.sometimes(what);
                 self.nodes[at].excuse.harmed = true;
-                if matches!(found, Verdict::Whole) {
-                    self.trace.sometimes("damage did not matter");
+                match &found {
+                    Verdict::Whole => self.trace.sometimes("damage did not matter"),
+                    // More may go with a sector or a file, witnesses and all.
+                    Verdict::Less(found) if ROTTED.contains(&what) => {
+                        self.nodes[at].could_not_know(found.last().next());
+                    }
+                    Verdict::Less(_) | Verdict::Refused(_) => {}
                 }
                 self.settle(at, disk, sound, found, Harm::None);
             } else {
@@ -310,19 +316,28 @@ fn spoil(disk: &ModelFs, dice: &mut Dice) -> Option<&'static str> {
     }
 }
 
+/// One bit, by what it was a bit of.
+const ROTTED: [&str; 4] = [
+    "bits rotted in a snapshot",
+    "bits rotted in NODE",
+    "bits rotted in a sealed segment",
+    "bits rotted in the last segment",
+];
+
 fn file_kind(disk: &ModelFs, path: &Path) -> &'static str {
+    let [snapshot, node, sealed, last] = ROTTED;
     let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
     if name.starts_with("snap-") {
-        return "bits rotted in a snapshot";
+        return snapshot;
     }
     if name == "NODE" {
-        return "bits rotted in NODE";
+        return node;
     }
     let begun =
         |path: &PathBuf| disk.peek(path).is_some_and(|bytes| bytes.get(4_096).is_some_and(|byte| *byte != 0));
     let later =
         disk.files().into_iter().any(|other| other.as_path() > path && is_segment(&other) && begun(&other));
-    if later { "bits rotted in a sealed segment" } else { "bits rotted in the last segment" }
+    if later { sealed } else { last }
 }
 
 pub fn is_segment(path: &Path) -> bool {

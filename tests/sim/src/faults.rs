@@ -8,7 +8,7 @@ use raftmap::storage::model::{Cut, Effect, Fault, Op};
 use crate::atlas::Harm;
 use crate::dice::Dice;
 use crate::life::Crash;
-use crate::net::{End, SHAPES};
+use crate::net::{Bad, End, SHAPES};
 use crate::setup::Faults;
 use crate::world::{Event, World};
 
@@ -99,7 +99,7 @@ pub const LATER: [(&str, &[&str]); 9] = [
             "a node went on from a copy of its directory",
         ],
     ),
-    ("FullDisk", &["a write found the disk full", "a log ran out of space"]),
+    ("FullDisk", &["a write found the disk full"]),
     (TORN, &["the power was cut and sectors torn"]),
     (IN_RECOVERY, &["a recovery was crashed"]),
     (TOTAL, &["every copy of a record was damaged and every node halted"]),
@@ -180,7 +180,8 @@ impl World {
         let to = (from + self.nemesis.between(1, nodes as u64 - 1) as usize) % nodes;
         let by = self.nemesis.time(Duration::from_millis(20), Duration::from_secs(2));
         let loss = self.nemesis.pick(&[0, 0, 300, 700]);
-        self.links.slow(End::Node(from), End::Node(to), by, loss);
+        let doubled = self.nemesis.pick(&[0, 0, 500]);
+        self.links.worsen(End::Node(from), End::Node(to), Bad { slower: by, loss, doubled });
         self.trace.sometimes("one direction of a link was slow");
         let time = self.nemesis.time(Duration::from_millis(100), Duration::from_secs(4));
         self.after(time, Event::MendLink(from, to));
@@ -294,9 +295,15 @@ impl World {
             _ => (Some(Op::ReadAt), Effect::Eio),
         };
         let after = self.nemesis.below(12);
+        let lasting = self.nemesis.below(4) == 0;
         self.excuse(at);
-        self.nodes[at].disk.fail(Fault { on, after, effect, lasting: false });
+        self.nodes[at].disk.fail(Fault { on, after, effect, lasting });
         self.trace.sometimes("a disk call was made to fail");
+        if lasting {
+            self.trace.sometimes("a disk failed until it was healed");
+            let time = self.nemesis.time(Duration::from_millis(100), Duration::from_secs(3));
+            self.after(time, Event::HealDisk(at));
+        }
     }
 
     fn full_disk(&mut self) {

@@ -25,12 +25,23 @@ pub struct Links {
     pub late: u64,
     /// Cut for good.
     severed: BTreeSet<End>,
-    /// Links that are worse than the others: on top of the usual delay, and thousandths lost.
-    bad: BTreeMap<(End, End), (Duration, u64)>,
+    /// Links that are worse than the others.
+    bad: BTreeMap<(End, End), Bad>,
     /// When the latest message arrives on each link: one that comes before it has overtaken it.
     latest: BTreeMap<(End, End), Duration>,
     /// What befell messages since the last question.
     pub befell: Befell,
+}
+
+/// How much worse one direction of a link is than the others.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Bad {
+    /// On top of the usual delay.
+    pub slower: Duration,
+    /// Thousandths, on top.
+    pub loss: u64,
+    /// Thousandths, on top.
+    pub doubled: u64,
 }
 
 /// What became of messages between nodes.
@@ -88,7 +99,7 @@ impl Links {
 
     /// When a message from one end arrives at another: once, never, or more than once.
     pub fn travel(&mut self, now: Duration, from: End, to: End) -> [Option<Duration>; 2] {
-        let (slower, loss) = self.bad.get(&(from, to)).copied().unwrap_or_default();
+        let Bad { slower, loss, doubled } = self.bad.get(&(from, to)).copied().unwrap_or_default();
         if self.is_cut(from, to) {
             return [None; 2];
         }
@@ -99,7 +110,7 @@ impl Links {
         }
         let first = self.delay() + slower;
         let mut second = None;
-        if self.dice.permille(self.setup.doubled) {
+        if self.dice.permille(self.setup.doubled + doubled) {
             self.befell.doubled = true;
             self.doubled += 1;
             second = Some(self.delay() + slower);
@@ -115,7 +126,7 @@ impl Links {
         if self.is_cut(from, to) {
             return None;
         }
-        let (slower, _) = self.bad.get(&(from, to)).copied().unwrap_or_default();
+        let slower = self.bad.get(&(from, to)).map_or(Duration::ZERO, |bad| bad.slower);
         let mut time = self.delay() + slower;
         while self.dice.permille(self.setup.loss) {
             self.lost += 1;
@@ -163,9 +174,9 @@ impl Links {
         self.severed.insert(end);
     }
 
-    /// One direction of one link becomes slow, and may lose more.
-    pub fn slow(&mut self, from: End, to: End, by: Duration, loss: u64) {
-        self.bad.insert((from, to), (by, loss));
+    /// One direction of one link becomes worse.
+    pub fn worsen(&mut self, from: End, to: End, bad: Bad) {
+        self.bad.insert((from, to), bad);
     }
 
     /// Whether any two nodes do not see each other.
@@ -208,8 +219,10 @@ impl Links {
         for client in 0..clients {
             for node in 0..nodes {
                 if dice.below(4) == 0 {
-                    self.cut.insert((End::Client(client), End::Node(node)));
-                    self.cut.insert((End::Node(node), End::Client(client)));
+                    let (client, node) = (End::Client(client), End::Node(node));
+                    let ways =
+                        [vec![(client, node)], vec![(node, client)], vec![(client, node), (node, client)]];
+                    self.cut.extend(&ways[dice.place(ways.len())]);
                 }
             }
         }

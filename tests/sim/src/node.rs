@@ -170,6 +170,19 @@ impl Node {
         opened.map(|(_, recovered)| recovered).map_err(|error| error.to_string())
     }
 
+    /// Damage has taken this entry and those behind it, and nothing on the disk says so.
+    ///
+    /// # Panics
+    /// When something there bears witness to them.
+    pub fn could_not_know(&self, index: Index) {
+        let shadow = &self.shadow;
+        assert!(
+            shadow.may_miss(index),
+            "{}: entry {index} is damaged, and nobody notices: {shadow:?}",
+            self.id()
+        );
+    }
+
     /// What a starting process does first.
     pub fn open_on(&self, disk: &ModelFs) -> Result<Opened<ModelFs>, StartError> {
         open::open_sized(disk, &self.config, CLUSTER, &self.sizes)

@@ -28,6 +28,8 @@ pub const TICK: Duration = Duration::from_millis(10);
 /// Every so many batches, or more, what is durable is compared with the disk. Recovery does so after each crash too, but
 /// what a log calls durable too early is there by then.
 const LOOK_EVERY: u64 = 128;
+/// The same where the seed wants it often.
+const LOOK_OFTEN: u64 = 32;
 /// Bytes of a disk that may be read for this, for each batch.
 const BYTES_A_BATCH: u64 = 512;
 
@@ -407,6 +409,9 @@ impl World {
 
     /// Whether the disk is to be looked at after this batch: that reads all of it, so more seldom where it holds much.
     fn looks_after(&self, at: usize, batch: u64) -> bool {
+        if self.setup.looks_often {
+            return batch.is_multiple_of(LOOK_OFTEN);
+        }
         let every = || (self.nodes[at].disk.used() / BYTES_A_BATCH).next_power_of_two();
         batch.is_multiple_of(LOOK_EVERY) && batch.is_multiple_of(every())
     }
@@ -417,6 +422,7 @@ impl World {
         if matches!(node.harm, Harm::Latent) {
             return;
         }
+        self.trace.sometimes("a disk was looked at while its node ran");
         let kept = node.look(&node.disk.cut(Cut::LoseAll)).and_then(|recovered| {
             node.shadow.keeps(&Log::of(&recovered)?)?;
             self.watch.bytes(node, frames_of(&recovered))

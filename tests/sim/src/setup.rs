@@ -44,6 +44,8 @@ pub struct Setup {
     pub sabotage: Option<Sabotage>,
     /// Whether anything is checked: without, one sees what checks cost.
     pub watched: bool,
+    /// Whether disks are looked at often, however much they hold: that reads all of them.
+    pub looks_often: bool,
     /// What is left out of all this.
     pub less: Less,
 }
@@ -57,6 +59,8 @@ pub struct Load {
     pub clients: usize,
     /// Calls of one client at a time.
     pub pipeline: usize,
+    /// Clients call when it is time, whatever became of their calls before; otherwise each call waits for the end of one.
+    pub open: bool,
     /// Writes of one client with a number and no answer.
     pub window: u64,
     pub keys: u64,
@@ -171,7 +175,11 @@ impl Setup {
         let clocks = (0..nodes).map(|_| dice.between(1_000 - drift, 1_000 + drift)).collect();
         let syncs = (0..nodes).map(|_| dice.time(millis(1) / 10, millis(10))).collect();
         let mut sizes = draw_sizes(&mut dice, max_raft_state, &limits, segment_bytes);
-        let load = Load::draw(&mut dice);
+        let mut load = Load::draw(&mut dice);
+        load.open = Dice::new(seed, "open loop").below(8) == 0;
+        if load.open {
+            load.pipeline = 1;
+        }
         if load.filler > 1_000 {
             // An emptied disk must be full again before the end's patience is.
             sizes.log.batch_bytes = sizes.log.batch_bytes.max(65_536);
@@ -212,6 +220,7 @@ impl Setup {
             safety,
             sabotage: None,
             watched: true,
+            looks_often: Dice::new(seed, "looks").below(16) == 0,
             less: Less::default(),
         }
     }
@@ -273,6 +282,7 @@ impl Load {
         Self {
             clients: dice.between(1, 5) as usize,
             pipeline: dice.pick(&[1, 1, 2, 8]),
+            open: false,
             window: dice.pick(&[1, 2, 16, 1_024]),
             keys: dice.between(1, 5),
             filler: dice.pick(&[0, 0, 100, 4_000]),

@@ -154,6 +154,8 @@ pub struct Shadow {
     pending: VecDeque<Change>,
     /// Votes that are durable or were spoken of, over all lives.
     votes: BTreeMap<Term, NodeId>,
+    /// The first entry of the last sync: nothing on the disk need bear witness to it, nor to those behind it.
+    last_sync: Index,
     /// How far the disk ever reached in each term: what is acknowledged in one may be cut in the next.
     reached: BTreeMap<Term, Index>,
 }
@@ -184,13 +186,18 @@ impl Shadow {
         self.pending.clear();
         self.reached.clear();
         (self.log, self.durable) = (found.clone(), found);
+        self.last_sync = self.durable.last().next();
         self.reach(self.durable.hard_state.term, self.durable.last());
     }
 
     /// Everything up to this batch is on the disk.
     pub fn synced(&mut self, through: u64) -> Result<(), String> {
+        let next = self.durable.last().next();
+        let mut first = None;
         while self.pending.front().is_some_and(|change| change.number <= through) {
             let Some(change) = self.pending.pop_front() else { break };
+            let lowest = change.entries.first().map_or(next, |(index, _)| *index);
+            first = Some(first.map_or(lowest, |first: Index| first.min(lowest)));
             let before = self.durable.hard_state.term;
             self.reach(before, self.durable.last());
             self.durable.follow(&change);
@@ -200,7 +207,13 @@ impl Shadow {
             self.reach(self.durable.hard_state.term, self.durable.last());
             self.voted(self.durable.hard_state)?;
         }
+        self.last_sync = first.unwrap_or(self.last_sync);
         Ok(())
+    }
+
+    /// Whether a log without this entry and those behind it may be taken for whole.
+    pub fn may_miss(&self, index: Index) -> bool {
+        index >= self.last_sync
     }
 
     fn reach(&mut self, term: Term, last: Index) {
@@ -249,6 +262,8 @@ impl Shadow {
         self.voted(found.hard_state)?;
         self.pending.clear();
         (self.log, self.durable) = (found.clone(), found);
+        // Recovery adds no witness of its own.
+        self.last_sync = self.last_sync.min(self.durable.last().next());
         self.reach(self.durable.hard_state.term, self.durable.last());
         Ok(())
     }

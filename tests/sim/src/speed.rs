@@ -31,11 +31,12 @@ pub fn setup(seed: u64, length: Duration) -> Setup {
     setup.sizes = Sizes::new(setup.max_raft_state, limits.proposal_bytes() as u32 + 1);
     setup.limits.sessions = 1_024;
     setup.wakeup = WAKEUP;
-    setup.faults = Faults::none();
+    (setup.faults, setup.looks_often) = (Faults::none(), false);
     setup.net = Net { delay: millis(1) / 4, jitter: millis(1) / 4, loss: 0, doubled: 0, late: 0 };
     setup.load = Load {
         clients: 5,
         pipeline: SLOTS / 5,
+        open: false,
         window: 1_024,
         keys: 5,
         filler: 100,

@@ -59,7 +59,10 @@ impl World {
             for (path, offset) in frames_of(&disk, index, crc) {
                 assert!(disk.flip(&path, offset + 41, 3));
             }
-            let Verdict::Refused(words) = verdict(node, &disk) else { return None };
+            let Verdict::Refused(words) = verdict(node, &disk) else {
+                node.could_not_know(index);
+                return None;
+            };
             let named = format!("entry {}", Position { index, term });
             assert!(words.contains(&named), "{named} is damaged, not named in: {words}");
             disks.push(disk);

@@ -183,7 +183,7 @@ pub struct World {
     pub calm: Option<Duration>,
     /// Those that stay broken to the end: a minority.
     pub broken: BTreeSet<usize>,
-    /// When the latest write was acknowledged to a client.
+    /// When the latest write began that was acknowledged to a client.
     pub last_write: Duration,
     /// What may have cost an election: faults, their ends, crashes.
     pub upsets: u64,
