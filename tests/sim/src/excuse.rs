@@ -18,7 +18,7 @@ pub struct Excuse {
     holds: bool,
     /// What is on its disk was harmed. Where it opens all the same, a read may still come upon it.
     pub harmed: bool,
-    /// The disk was well and the process ran at the last look.
+    /// The disk was well at the last look, and the process ran and knew of all that had failed.
     well: bool,
     /// The slowest that its disk was meanwhile.
     slowness: u32,
@@ -45,8 +45,9 @@ impl World {
     /// It ends at the second look at which all is well.
     pub fn end_excuse(&mut self, at: usize) {
         let node = &mut self.nodes[at];
-        let paused = node.life.as_ref().is_some_and(|life| life.paused.is_some());
-        let well = node.disk.is_well() && !paused;
+        let life = node.life.as_ref();
+        let knows_all = life.is_none_or(|life| life.paused.is_none() && !life.writer.will_fail());
+        let well = node.disk.is_well() && knows_all;
         let before = std::mem::replace(&mut node.excuse.well, well);
         if well && before {
             node.excuse.holds = false;

@@ -55,6 +55,11 @@ impl Writer {
         !self.orders.is_empty()
     }
 
+    /// A chore has failed, and the thread does not know it yet: it waits for a sync that was begun before.
+    pub fn will_fail(&self) -> bool {
+        self.orders.iter().any(|order| matches!(order, Order::ChoreDone(Err(_))))
+    }
+
     pub fn is_syncing(&self) -> bool {
         self.syncing.is_some()
     }
