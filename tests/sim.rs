@@ -52,10 +52,11 @@ fn random_worlds() {
 
 /// Seeds of long runs that found something, and what of it their worlds still meet: late refusals that named a sound follower as
 /// regressed, or kept it waiting; a clerk that never left a silent server; a leader without room that did not see its disk
-/// hang; a full follower that was sent little; damage found after the last fault. The long ones only begin.
+/// hang; a full follower that was sent little; damage found after the last fault; a chore's failure heard of late. The long ones
+/// only begin.
 #[test]
 fn worlds_that_once_failed() {
-    const FOUND: [(u64, Option<u64>, &str); 9] = [
+    const FOUND: [(u64, Option<u64>, &str); 10] = [
         (183, Some(2_000), "a refusal raised a doubt"),
         (1_001_317, None, "a clerk left a server that was silent to all its calls"),
         (1_001_591, None, "a clerk left a server that was silent to all its calls"),
@@ -64,6 +65,7 @@ fn worlds_that_once_failed() {
         (1_015_906, Some(3_000), "a leader without room asked its disk"),
         (4_012_548, Some(1_000), "a follower said that it has room again"),
         (4_012_871, None, "a damaged node refused to start and said where"),
+        (8_031_793, None, "a node stopped by itself"),
         (10_001_906, Some(2_000), "a refusal raised a doubt"),
     ];
     let others = FOUND.iter().filter(|(seed, until, met)| {
