@@ -156,6 +156,14 @@ impl Decoder {
         }
     }
 
+    /// Payload bytes of the frame that has begun and is not whole; `None` before its header is.
+    ///
+    /// # Errors
+    /// As [`next`](Self::next).
+    pub fn begun(&self) -> Result<Option<usize>, FrameError> {
+        Ok(self.claim()?.map(|claim| claim.length))
+    }
+
     /// Says whether the stream may end here.
     ///
     /// # Errors

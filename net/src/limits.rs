@@ -35,6 +35,13 @@ pub struct Limits {
     pub request_credit: usize,
     /// Request bytes of all connections handed over and not yet released; above it reading pauses.
     pub all_requests_credit: usize,
+    /// A client's request that has begun must go on within this, and end within this and the time that its length takes
+    /// at `request_pace`; otherwise its connection is closed.
+    pub request_patience: Duration,
+    /// Least speed of a request that has begun, in bytes a second.
+    pub request_pace: usize,
+    /// Bytes of all clients' requests above 64 KiB that are on their way in; above it reading pauses.
+    pub large_requests: usize,
     /// Client connections at a time; one more is refused.
     pub clients: usize,
     /// Handshakes at a time; from a quarter of it on addresses must prove themselves, above it they are refused.
@@ -70,6 +77,9 @@ impl Default for Limits {
             reply_queue: 8 * MIB,
             request_credit: 4 * MIB,
             all_requests_credit: 64 * MIB,
+            request_patience: Duration::from_secs(2),
+            request_pace: 256 * KIB,
+            large_requests: 16 * MIB,
             clients: 1024,
             handshakes: 64,
             socket_buffer: 4 * MIB,
@@ -116,6 +126,9 @@ impl Limits {
         fits("request_frame", self.request_frame, "request_queue", self.request_queue)?;
         fits("request_frame", self.request_frame, "request_credit", self.request_credit)?;
         fits("request_credit", self.request_credit, "all_requests_credit", self.all_requests_credit)?;
+        fits("request_frame", self.request_frame, "large_requests", self.large_requests)?;
+        check("above", self.request_pace > 0, ("request_pace", self.request_pace as u128), ("nothing", 0))?;
+        fits("large_requests", self.large_requests, "a u32", u32::MAX as usize)?;
         fits("reply_frame", self.reply_frame, "reply_queue", self.reply_queue)?;
         fits("all_requests_credit", self.all_requests_credit, "a u32", u32::MAX as usize)?;
         fits("log_queue", self.log_queue, "a u32", u32::MAX as usize)

@@ -12,10 +12,13 @@ use crate::identity::Certified;
 use crate::peers::Shared;
 use crate::queue::{Rejected, SendQueue};
 use crate::stats::Counters;
-use crate::stream::{self, CloseCode, Credit, FrameReader, StreamError, write_frame, write_queue};
+use crate::stream::{self, CloseCode, Credit, FrameReader, Pace, StreamError, write_frame, write_queue};
 
 /// Largest hello of a client, and of its answer, in bytes.
 pub(crate) const HELLO_MAX: usize = 16 * 1024;
+
+/// Requests up to this take up no room while they come: a connection's window bounds them.
+const SMALL_REQUEST: usize = 64 * 1024;
 
 /// The node behind the wire, as its clients meet it.
 pub trait ClientService: Send + Sync + 'static {
@@ -169,8 +172,11 @@ pub(crate) async fn serve(shared: &Arc<Shared>, greeted: Greeted) {
 
 async fn read(shared: &Shared, frames: &mut FrameReader, session: &mut dyn ClientSession) -> StreamError {
     let room = Arc::new(Semaphore::new(shared.limits.request_credit));
+    let limits = &shared.limits;
+    let pace =
+        Pace { patience: limits.request_patience, bytes_a_second: limits.request_pace, small: SMALL_REQUEST };
     loop {
-        match frames.next().await {
+        match frames.next_at(pace, &shared.large_requests).await {
             Ok(Frame { payload, .. }) => {
                 let credit = Credit::take(&room, Some(&shared.requests_credit), payload.len()).await;
                 session.request(payload, credit);
@@ -187,6 +193,12 @@ fn end(counters: &Counters, connection: &Connection, error: &StreamError) {
                 tracing::warn!(addr = %connection.remote_address(), %fault, "malformed frame from client");
             }
             stream::close(connection, CloseCode::Malformed, &fault.to_string());
+        }
+        StreamError::Slow(_) => {
+            if counters.slow_senders.add_one_worth_a_line() {
+                tracing::info!(addr = %connection.remote_address(), %error, "client sends too slowly");
+            }
+            stream::close(connection, CloseCode::SlowSender, &error.to_string());
         }
         StreamError::Ended | StreamError::Read(_) | StreamError::Write(_) => {
             stream::close(connection, CloseCode::Done, &error.to_string());

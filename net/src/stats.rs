@@ -42,8 +42,12 @@ counters! {
     clients_turned_away,
     /// Client connections closed because their replies were not read.
     slow_readers,
+    /// Client connections closed because a request that had begun came too slowly.
+    slow_senders,
     /// Snapshots whose receiver had all of it and said so.
     snapshots_sent,
+    /// Snapshots that a peer offered and that were not taken.
+    snapshots_refused,
     /// Snapshots received whole and kept.
     snapshots_received,
 }

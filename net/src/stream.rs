@@ -2,10 +2,12 @@
 
 use std::ops::RangeInclusive;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use quinn::{ConnectionError, ReadError, RecvStream, SendStream, VarInt, WriteError};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
 
 use crate::frame::{self, Decoder, Frame, FrameError};
 use crate::queue::SendQueue;
@@ -19,6 +21,7 @@ pub(crate) enum CloseCode {
     Malformed = 4,
     SlowReader = 5,
     Done = 6,
+    SlowSender = 7,
 }
 
 /// More than any reason that is sent, so that a peer cannot fill the log.
@@ -51,12 +54,26 @@ pub(crate) enum StreamError {
     /// A sound frame whose content was refused by whom it was for.
     #[error("{0}")]
     Content(String),
+    /// A frame that was begun does not go on, or not as fast as it must.
+    #[error("a frame of {0} bytes came too slowly")]
+    Slow(usize),
     #[error("stream ended")]
     Ended,
     #[error("reading failed: {0}")]
     Read(#[from] ReadError),
     #[error("writing failed: {0}")]
     Write(#[from] WriteError),
+}
+
+/// How fast a frame must come once it has begun.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Pace {
+    /// Longest silence, and what every frame has.
+    pub(crate) patience: Duration,
+    /// What comes on top: a second for so many bytes.
+    pub(crate) bytes_a_second: usize,
+    /// Frames of up to so many payload bytes take up no room.
+    pub(crate) small: usize,
 }
 
 /// Reads frames. Its futures may be dropped and made again without loss.
@@ -77,19 +94,61 @@ impl FrameReader {
     }
 
     pub(crate) async fn next(&mut self) -> Result<Frame, StreamError> {
-        const EMPTY: Bytes = Bytes::new();
         loop {
             if let Some(frame) = self.decoder.next()? {
                 return Ok(frame);
             }
-            // Many small chunks are one visit to the connection's lock.
-            let mut chunks = [EMPTY; 16];
-            let Some(count) = self.stream.read_chunks(&mut chunks).await? else {
-                self.decoder.finish()?;
-                return Err(StreamError::Ended);
-            };
-            chunks.iter().take(count).for_each(|chunk| self.decoder.extend(chunk));
+            self.more().await?;
         }
+    }
+
+    /// As [`FrameReader::next`] from somebody who may begin frames that never end: a frame must come at its pace, and
+    /// while a large one comes it takes up room in `large`.
+    pub(crate) async fn next_at(&mut self, pace: Pace, large: &Arc<Semaphore>) -> Result<Frame, StreamError> {
+        loop {
+            if let Some(frame) = self.decoder.next()? {
+                return Ok(frame);
+            }
+            match self.decoder.begun()? {
+                None => self.more().await?,
+                Some(length) => return self.rest(length, pace, large).await,
+            }
+        }
+    }
+
+    async fn rest(
+        &mut self,
+        length: usize,
+        pace: Pace,
+        large: &Arc<Semaphore>,
+    ) -> Result<Frame, StreamError> {
+        // Until there is room, what comes waits in the connection's window.
+        let _room = match length > pace.small {
+            true => Some(Credit::take(large, None, length).await),
+            false => None,
+        };
+        let until =
+            Instant::now() + pace.patience + Duration::from_secs(1) * (length / pace.bytes_a_second) as u32;
+        loop {
+            if let Some(frame) = self.decoder.next()? {
+                return Ok(frame);
+            }
+            let silent = Instant::now() + pace.patience;
+            let more = tokio::time::timeout_at(until.min(silent), self.more());
+            more.await.map_err(|_| StreamError::Slow(length))??;
+        }
+    }
+
+    async fn more(&mut self) -> Result<(), StreamError> {
+        const EMPTY: Bytes = Bytes::new();
+        // Many small chunks are one visit to the connection's lock.
+        let mut chunks = [EMPTY; 16];
+        let Some(count) = self.stream.read_chunks(&mut chunks).await? else {
+            self.decoder.finish()?;
+            return Err(StreamError::Ended);
+        };
+        chunks.iter().take(count).for_each(|chunk| self.decoder.extend(chunk));
+        Ok(())
     }
 
     /// The stream itself, for what comes behind the frames.

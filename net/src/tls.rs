@@ -127,7 +127,11 @@ pub(crate) fn server_config(
     let crypto = QuicServerConfig::try_from(rustls_server(identity)?)?;
     let mut config = ServerConfig::with_crypto(Arc::new(crypto));
     // The dialling side keeps the connection alive; its signs of life are answered.
-    config.transport_config(Arc::new(transport(limits, None, local)));
+    let mut transport = transport(limits, None, local);
+    if !bug!(34) {
+        transport.receive_window(VarInt::from_u32(STRANGER_RECEIVE_WINDOW));
+    }
+    config.transport_config(Arc::new(transport));
     config.migration(false).max_incoming(limits.handshakes);
     config.incoming_buffer_size(64 * 1024).incoming_buffer_size_total(1024 * 1024);
     config.retry_token_lifetime(Duration::from_secs(5));
@@ -197,8 +201,13 @@ const SEGMENTS: u16 = 10;
 const MTU_LOCAL: u16 = 65_000 / SEGMENTS;
 const MTU_REMOTE: u16 = 1452;
 const STREAM_WINDOW: u32 = 1024 * 1024;
-/// What a connection may use until it is known to be a peer's.
+/// What a clerk's connection may use, and a node's may send on, until it is known to be a peer's.
 const CONNECTION_WINDOW: u32 = 2 * 1024 * 1024;
+/// What whoever dials a node may have on its way there until it is known to be a peer: with as many clients as there may
+/// be, 64 MiB.
+const STRANGER_RECEIVE_WINDOW: u32 = 64 * 1024;
+/// Streams of each kind that a peer may open.
+const PEER_STREAMS: u32 = 4;
 const PEER_RECEIVE_WINDOW: u32 = 8 * 1024 * 1024;
 const PEER_SEND_WINDOW: u64 = 8 * 1024 * 1024;
 
@@ -209,6 +218,8 @@ pub(crate) fn widen_for_peer(connection: &quinn::Connection) {
     }
     connection.set_receive_window(VarInt::from_u32(PEER_RECEIVE_WINDOW));
     connection.set_send_window(PEER_SEND_WINDOW);
+    connection.set_max_concurrent_bi_streams(VarInt::from_u32(PEER_STREAMS));
+    connection.set_max_concurrent_uni_streams(VarInt::from_u32(PEER_STREAMS));
 }
 
 fn transport(limits: &Limits, keep_alive: Option<Duration>, local: bool) -> TransportConfig {
@@ -218,8 +229,9 @@ fn transport(limits: &Limits, keep_alive: Option<Duration>, local: bool) -> Tran
         return config;
     }
     config
-        .max_concurrent_bidi_streams(VarInt::from_u32(4))
-        .max_concurrent_uni_streams(VarInt::from_u32(4))
+        // The one that a client needs.
+        .max_concurrent_bidi_streams(VarInt::from_u32(1))
+        .max_concurrent_uni_streams(VarInt::from_u32(0))
         .stream_receive_window(VarInt::from_u32(STREAM_WINDOW))
         .receive_window(VarInt::from_u32(CONNECTION_WINDOW))
         .send_window(u64::from(CONNECTION_WINDOW))

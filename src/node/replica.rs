@@ -20,8 +20,8 @@ use super::waiting::{ReadWaiter, Waiting};
 use crate::kv::{self, Owner, Proposal, StateMachine};
 use crate::raft::entry::{self, Kind};
 use crate::raft::{
-    BatchNumber, Body, Message, Outbound, ProposeError, Raft, ReadId, ReadIndexError, Ready, Regression,
-    RoleKind, SoftState,
+    BatchNumber, Body, Message, Outbound, ProposeError, Raft, ReadIndexError, Ready, Regression, RoleKind,
+    SoftState,
 };
 use crate::wire::client::{Answer, Ask, NodeStatus, Query, Refusal, Request, Response, answer_to};
 
@@ -194,7 +194,7 @@ impl Replica {
         self.apply(now, ready.committed, host)?;
         self.waiting.reads_failed(&ready.reads_failed, &self.not_leader(), host);
         for (id, index) in ready.reads {
-            self.waiting.read_confirmed(id, index);
+            self.waiting.read_confirmed(id, if bug!(9) { Index(0) } else { index });
         }
         self.answer_reads(host);
         ready.snapshots_wanted.into_iter().for_each(|peer| self.send_snapshot(peer, host));
@@ -348,11 +348,6 @@ impl Replica {
         match self.raft.read_index() {
             Ok(id) => self.waiting.start_round(id),
             // The term's first entry is not committed yet (thesis 6.4, step 1): they wait for it.
-            Err(ReadIndexError::NotReady) if bug!(9) => {
-                self.waiting.start_round(ReadId(0));
-                self.waiting.read_confirmed(ReadId(0), Index(0));
-                self.answer_reads(host);
-            }
             Err(ReadIndexError::NotReady | ReadIndexError::Busy { .. }) => {}
             Err(ReadIndexError::NotLeader { .. }) => self.waiting.fail_queued_reads(&self.not_leader(), host),
         }

@@ -128,7 +128,8 @@ pub fn wal_open(data: &[u8]) -> u64 {
         // Whose log it is, only opening asks.
         (_, Err(refused)) if refused.contains(" belongs to node ") => {}
         (Err(error), Err(refused)) => {
-            assert_eq!(&error.to_string(), refused, "the offline check says otherwise")
+            assert_eq!(&error.to_string(), refused, "the offline check says otherwise");
+            assert!(refused.contains(&*dir().to_string_lossy()), "it does not say where: {refused}");
         }
         // Nothing in it, or only what is left of an unfinished making: opening makes it.
         (Err(_), Ok(told)) => assert_eq!(told.1, Position::ZERO, "refused offline, opened with entries"),

@@ -1,10 +1,15 @@
 //! Whoever is no member, or no client, and whoever is a client and misbehaves.
 
 use std::net::{SocketAddr, UdpSocket};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use quinn::Endpoint;
+use raftmap::kv::{Command, Keys, Scan, SessionId};
+use raftmap::net::frame::{Decoder, Frame};
 use raftmap::net::{Authority, ClusterId, Limits, Role, identity};
+use raftmap::wire::client::{Ask, Query, Request, Response, decode_response, encode_request};
 use raftmap::{Clerk, ConnectOptions};
 
 use crate::arena::{Arena, PATIENCE};
@@ -51,14 +56,15 @@ fn whoever_is_no_member_does_not_come_in() {
     let cluster = Authority::load(&ca).unwrap().cluster();
     let aged = |role: &str, years| dated(&ca, &format!("raftmap://{cluster}/{role}"), years);
     arena.under(|| {
-        // Alert 45 is "certificate expired", and stands for "not yet valid" as well.
+        // Alert 45 is "certificate expired", and stands for "not yet valid" as well; 48 is "unknown authority", 116
+        // "certificate required".
         let cases = [
             (aged("node/1", (1990, 2000)), PEER, "error 45"),
             (aged("node/1", (2990, 3000)), PEER, "error 45"),
             (aged("client/eve", (1990, 2000)), CLIENT, "error 45"),
             (None, PEER, "error 116"),
             (None, CLIENT, "error 116"),
-            (of_another_authority(&arena), PEER, "error 4"),
+            (of_another_authority(&arena), PEER, "error 48"),
             (of_another_cluster(&arena), PEER, "it belongs to cluster 0909"),
             (who("eve"), PEER, "client/eve, a node is needed"),
             (who("n9"), PEER, "node 9 must not dial node 3"),
@@ -166,25 +172,22 @@ async fn silence(
 ) -> (usize, Duration, String) {
     let connection = bare::knock_from(&endpoint, config, target).await.expect("eve is a client");
     let began = Instant::now();
-    let mut kept = Vec::new();
-    for _ in 0..4 {
-        let opened = async { tokio::join!(connection.open_bi(), connection.open_uni()) };
-        let Ok((Ok((mut send, recv)), Ok(mut one_way))) =
-            tokio::time::timeout(Duration::from_millis(200), opened).await
-        else {
-            break;
-        };
+    let (patience, mut kept, mut one_way) = (Duration::from_millis(100), Vec::new(), 0);
+    while let Ok(Ok((mut send, recv))) = tokio::time::timeout(patience, connection.open_bi()).await {
         // The first bytes of a hello, of which the rest never comes.
         let _closed_or_not = send.write_all(&frame(HELLO, b"hi")[..9]).await;
-        let _closed_or_not = one_way.write_all(&[0; 9]).await;
-        kept.push((send, recv, one_way));
+        kept.push((send, recv));
+    }
+    while let Ok(Ok(mut send)) = tokio::time::timeout(patience, connection.open_uni()).await {
+        let _closed_or_not = send.write_all(&[0; 9]).await;
+        one_way += 1;
     }
     let end = tokio::time::timeout(PATIENCE, connection.closed()).await.expect("the node ends it");
     let took = began.elapsed();
-    for (_, recv, _) in &mut kept {
+    for (_, recv) in &mut kept {
         assert!(recv.read(&mut [0; 1]).await.is_err(), "a stream outlived its connection");
     }
-    (kept.len(), took, end.to_string())
+    (kept.len() + one_way, took, end.to_string())
 }
 
 #[test]
@@ -209,13 +212,146 @@ fn silent_streams_hold_nothing_up() {
             }
             silent
         });
-        let streams: usize = silent.iter().map(|(streams, ..)| streams).sum();
-        assert!(streams >= 100, "only {streams} streams were opened");
-        for (_, took, end) in &silent {
+        for (streams, took, end) in &silent {
+            assert_eq!(*streams, 1, "all that a client may have");
             assert!(says(end, "no hello in time") && *took < GIVEN_UP, "{end:?} after {took:?}");
         }
         assert_eq!(arena.stats(leader).refused - before, 60, "each is counted");
     });
+}
+
+/// Sends as much of `request` as the node takes, and fills whatever other streams it may open. The words with which that
+/// ends. What is sent is all clients' together: the heap is for what the node keeps.
+async fn hoarding(
+    endpoint: Endpoint,
+    config: quinn::ClientConfig,
+    target: SocketAddr,
+    request: Bytes,
+) -> String {
+    let connection = bare::knock_from(&endpoint, config, target).await.expect("eve is a client");
+    let hello = raftmap::wire::client::ClientHello::OURS.encode().unwrap();
+    let (mut send, _recv) = connection.open_bi().await.expect("the one it has");
+    send.write_all(&frame(HELLO, &hello)).await.expect("heard");
+    let begun = async {
+        let _closed_or_not = send.write_chunk(request.clone()).await;
+    };
+    let others = async {
+        for _ in 0..3 {
+            let opened = async { tokio::join!(connection.open_bi(), connection.open_uni()) };
+            let opened = tokio::time::timeout(Duration::from_millis(200), opened).await;
+            let Ok((Ok((mut one, _)), Ok(mut other))) = opened else { return };
+            let full =
+                async { tokio::join!(one.write_chunk(request.clone()), other.write_chunk(request.clone())) };
+            let _full = tokio::time::timeout(Duration::from_millis(500), full).await;
+            std::mem::forget((one, other));
+        }
+    };
+    let end = async { tokio::time::timeout(PATIENCE * 2, connection.closed()).await };
+    tokio::join!(begun, others, end).2.expect("the node ends it").to_string()
+}
+
+/// Clients who were let in begin large requests that never end. What they may make the node keep is bounded for all of them
+/// together, and they are given up one after the other.
+#[test]
+fn requests_that_never_end_hold_nothing_up() {
+    const CLIENTS: u64 = 40;
+    let arena = Arena::new(&[1, 2, 3]);
+    let leader = arena.leader();
+    let target = arena.addresses[&leader];
+    arena.under(|| {
+        let shown = || shown(&arena.dir.path().join("eve"));
+        let config = || {
+            let mut config = bare::quic(bare::tls(&arena.dir.path().join("ca"), shown(), CLIENT));
+            let mut awake = quinn::TransportConfig::default();
+            awake.keep_alive_interval(Some(Duration::from_millis(300)));
+            config.transport_config(Arc::new(awake));
+            config
+        };
+        let ends = arena.runtime.block_on(async {
+            let endpoint = Endpoint::client("127.0.0.1:0".parse().unwrap()).unwrap();
+            // The largest that there is, but for its last byte.
+            let request = Bytes::from(frame(REQUEST, &vec![7; Limits::default().request_frame]));
+            let begun = request.slice(..request.len() - 1);
+            let hoarding = |_| tokio::spawn(hoarding(endpoint.clone(), config(), target, begun.clone()));
+            let hoarding: Vec<_> = (0..CLIENTS).map(hoarding).collect();
+            let mut ends = Vec::new();
+            for one in hoarding {
+                ends.push(one.await.expect("it was closed"));
+            }
+            ends
+        });
+        for end in &ends {
+            assert!(says(end, "came too slowly"), "{end}");
+        }
+        assert_eq!(arena.stats(leader).slow_senders, CLIENTS, "each is counted");
+    });
+}
+
+/// Requests that are well formed, and in which every number is absurd.
+fn absurd_requests() -> Vec<Ask> {
+    let (key, value) = (Bytes::from_static(b"key"), Bytes::from_static(b"value"));
+    let session = SessionId(u64::MAX);
+    let write = |sequence, acked_below, command| Ask::Write { session, sequence, acked_below, command };
+    let put = Command::Put { key: key.clone(), value: value.clone() };
+    let compare = Command::CompareAndPut { key: key.clone(), version: u64::MAX, value };
+    let scan = |keys, limit| Scan { keys, after: Some(key.clone()), limit };
+    let backwards = Keys::Range { start: Bytes::from_static(b"z"), end: Some(Bytes::new()) };
+    vec![
+        write(u64::MAX, u64::MAX, put.clone()),
+        write(0, 0, put.clone()),
+        write(1, u64::MAX, put),
+        write(u64::MAX, 0, compare),
+        Ask::Close { session },
+        Ask::Read(Query::Scan(scan(Keys::Prefix(Bytes::new()), u32::MAX))),
+        Ask::Stale(Query::Scan(scan(backwards, 0))),
+        Ask::Read(Query::Get { key: Bytes::new() }),
+    ]
+}
+
+#[test]
+fn absurd_requests_are_answered() {
+    let arena = Arena::new(&[1, 2, 3]);
+    let leader = arena.leader();
+    let clerk = arena.nodes[&leader].clerk();
+    arena.runtime.block_on(clerk.put("key", "before")).unwrap();
+    arena.under(|| {
+        let before = arena.stats(leader).malformed;
+        let config =
+            bare::quic(bare::tls(&arena.dir.path().join("ca"), shown(&arena.dir.path().join("eve")), CLIENT));
+        arena.runtime.block_on(async {
+            let connection = bare::knock(config, arena.addresses[&leader]).await.expect("eve is a client");
+            let hello = raftmap::wire::client::ClientHello::OURS.encode().unwrap();
+            let (mut send, recv) = connection.open_bi().await.unwrap();
+            send.write_all(&frame(HELLO, &hello)).await.unwrap();
+            for (id, body) in (u64::MAX - 100..).zip(absurd_requests()) {
+                let request = encode_request(&Request { id, body }).unwrap();
+                send.write_all(&frame(REQUEST, &request)).await.unwrap();
+            }
+            let answers = tokio::time::timeout(PATIENCE, answers(recv, absurd_requests().len())).await;
+            for Response { id, body } in answers.expect("each is answered") {
+                let place = (id - (u64::MAX - 100)) as usize;
+                // Reads of what is there, or not, are answered; writes by numbers that nobody has are not done.
+                assert_eq!(body.is_ok(), place >= 5, "{id}: {body:?}");
+            }
+            assert!(connection.close_reason().is_none(), "{:?}", connection.close_reason());
+        });
+        assert_eq!(arena.stats(leader).malformed, before);
+    });
+    let found = arena.runtime.block_on(clerk.get("key")).unwrap().expect("it is there");
+    assert_eq!(found.value, "before");
+}
+
+/// So many answers, behind the hello's.
+async fn answers(mut recv: quinn::RecvStream, count: usize) -> Vec<Response> {
+    let (mut decoder, mut answers) = (Decoder::new(0..=u8::MAX, 4 << 20), Vec::new());
+    while answers.len() < count {
+        let chunk = recv.read_chunk(65_536, true).await.expect("readable").expect("not over");
+        decoder.extend(&chunk.bytes);
+        while let Some(Frame { kind, payload }) = decoder.next().expect("sound") {
+            answers.extend((kind != HELLO).then(|| decode_response(&payload).expect("sound")));
+        }
+    }
+    answers
 }
 
 /// What a client may send behind its hello, and the words that its connection ends with.

@@ -46,6 +46,23 @@ fn run(world: &mut World, until: Duration) {
     while world.step(until) {}
 }
 
+/// Case P2. From the leader's death to the next one.
+#[test]
+fn a_dead_leader_is_replaced_within_two_election_timeouts() {
+    for seed in 0..20 {
+        let mut world = open_ended(seed);
+        run(&mut world, Duration::from_secs(2));
+        let leader = world.leader().expect("a leader");
+        world.crash(leader, Crash::Kill);
+        let died = world.now;
+        while world.leader().is_none() {
+            assert!(world.step(died + Duration::from_secs(10)), "seed {seed}: nobody leads");
+        }
+        let (took, most) = (world.now - died, world.setup.timing.election_max * 2);
+        assert!(took <= most, "seed {seed}: {took:?}, two election timeouts are {most:?}");
+    }
+}
+
 /// Case P10. Two of three stand still; one of them goes on and has a majority with the third; then the other one, which
 /// may still take itself for the leader.
 #[test]

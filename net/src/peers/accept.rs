@@ -46,8 +46,9 @@ fn admit_handshake(
 
 async fn handshake(shared: Arc<Shared>, incoming: Incoming, slot: OwnedSemaphorePermit) {
     let addr = incoming.remote_address();
-    let Ok(connecting) = incoming.accept() else { return };
-    let connection = match tokio::time::timeout(shared.limits.handshake, connecting).await {
+    // Its first packet alone may be one that no client sends.
+    let shaken = async { incoming.accept()?.await };
+    let connection = match tokio::time::timeout(shared.limits.handshake, shaken).await {
         Ok(Ok(connection)) => connection,
         // Anybody may knock: no more than a trace of those who cannot come in.
         Ok(Err(error)) => {

@@ -155,6 +155,7 @@ pub(crate) struct Shared {
     pub(crate) clients: Arc<dyn ClientService>,
     pub(crate) client_slots: Arc<Semaphore>,
     pub(crate) requests_credit: Arc<Semaphore>,
+    pub(crate) large_requests: Arc<Semaphore>,
     pub(crate) counters: Counters,
     pub(crate) tasks: Tasks,
 }
@@ -204,6 +205,7 @@ impl Peers {
             clients,
             client_slots: Arc::new(Semaphore::new(limits.clients)),
             requests_credit: Arc::new(Semaphore::new(limits.all_requests_credit)),
+            large_requests: Arc::new(Semaphore::new(limits.large_requests)),
             counters: Counters::default(),
             tasks,
             limits,

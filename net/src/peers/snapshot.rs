@@ -215,10 +215,18 @@ pub(super) async fn receive_all(
 ) -> Result<(), StreamError> {
     loop {
         let (mut send, recv) = connection.accept_bi().await.map_err(|_| StreamError::Ended)?;
-        match receive(&shared, peer, &mut send, recv).await {
+        let (offer, body) = match timed(shared.limits.snapshot_stall, offered(peer, recv)).await {
+            Ok(Ok(offered)) => offered,
+            Ok(Err(error @ (StreamError::Frame(_) | StreamError::Content(_)))) => return Err(error),
+            // The sender gave up, or is behind other traffic: it offers again.
+            Ok(Err(_)) | Err(_) => continue,
+        };
+        match receive(&shared, offer, &mut send, body).await {
             Ok(()) => shared.counters.snapshots_received.add_one(),
             Err(SnapshotError::Refused(reason)) => {
-                tracing::warn!(peer, reason, "snapshot refused");
+                if shared.counters.snapshots_refused.add_one_worth_a_line() {
+                    tracing::warn!(peer, reason, "snapshot refused");
+                }
                 let mut words = Bytes::from(reason);
                 words.truncate(WORDS_MAX);
                 // The sender may be gone already: then it needs no answer.
@@ -229,21 +237,25 @@ pub(super) async fn receive_all(
     }
 }
 
-async fn receive(
-    shared: &Arc<Shared>,
-    peer: u64,
-    send: &mut SendStream,
-    recv: RecvStream,
-) -> Result<(), SnapshotError> {
-    let stall = shared.limits.snapshot_stall;
+/// What a peer offers, and the stream that the body comes on.
+async fn offered(peer: u64, recv: RecvStream) -> Result<(SnapshotOffer, RecvStream), StreamError> {
     let mut frames = FrameReader::new(recv, SNAPSHOT_OFFER..=SNAPSHOT_OFFER, 8 + WORDS_MAX);
-    let mut words = timed(stall, frames.next()).await??.payload;
-    let mut recv = frames.into_stream()?;
+    let mut words = frames.next().await?.payload;
+    let body = frames.into_stream()?;
     let length = words.split_to(8.min(words.len()));
     let length = length[..].try_into().map(u64::from_le_bytes);
-    let length = length.map_err(|_| SnapshotError::Lost("offer without a length".into()))?;
+    let length = length.map_err(|_| StreamError::Content("offer without a length".into()))?;
+    Ok((SnapshotOffer { peer, announcement: words, length }, body))
+}
 
-    let mut writing = Writing::start(shared, SnapshotOffer { peer, announcement: words, length });
+async fn receive(
+    shared: &Arc<Shared>,
+    offer: SnapshotOffer,
+    send: &mut SendStream,
+    mut recv: RecvStream,
+) -> Result<(), SnapshotError> {
+    let (stall, length) = (shared.limits.snapshot_stall, offer.length);
+    let mut writing = Writing::start(shared, offer);
     let offset = timed(shared.limits.snapshot_verdict, writing.accepted()).await??;
     if offset > length {
         return Err(SnapshotError::Refused(format!("offset {offset} of {length} bytes")));

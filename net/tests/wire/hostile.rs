@@ -17,14 +17,14 @@ const SNAPSHOT_OFFER: u8 = 4;
 const SNAPSHOT_ACCEPT: u8 = 5;
 
 /// An authority on disk, so that a bare client can show its certificates.
-struct World {
+pub(crate) struct World {
     runtime: Runtime,
     dir: tempfile::TempDir,
-    server: Running,
+    pub(crate) server: Running,
 }
 
 impl World {
-    fn new(change: impl FnOnce(&mut Plan)) -> Self {
+    pub(crate) fn new(change: impl FnOnce(&mut Plan)) -> Self {
         let (runtime, dir) = (runtime(), tempfile::tempdir().unwrap());
         let ca = dir.path().join("ca");
         new_cluster(&ca).unwrap();
@@ -38,12 +38,12 @@ impl World {
         World { runtime, dir, server }
     }
 
-    fn tls(&self, who: Option<&str>, alpn: &[u8]) -> rustls::ClientConfig {
+    pub(crate) fn tls(&self, who: Option<&str>, alpn: &[u8]) -> rustls::ClientConfig {
         let shown = who.and_then(|who| shown(&self.dir.path().join(who)));
         bare::tls(&self.dir.path().join("ca"), shown, alpn)
     }
 
-    fn knock(&self, who: Option<&str>, alpn: &[u8]) -> Result<Connection, ConnectionError> {
+    pub(crate) fn knock(&self, who: Option<&str>, alpn: &[u8]) -> Result<Connection, ConnectionError> {
         let config = bare::quic(self.tls(who, alpn));
         self.runtime.block_on(bare::knock(config, self.server.addr))
     }
@@ -59,6 +59,16 @@ impl World {
             let (mut send, recv) = connection.open_bi().await.unwrap();
             let _ = send.write_all(bytes).await;
             std::mem::forget((send, recv));
+        });
+    }
+
+    /// The same, and the stream ends behind them.
+    fn say_all(&self, connection: &Connection, bytes: &[u8]) {
+        self.runtime.block_on(async {
+            let (mut send, _recv) = connection.open_bi().await.unwrap();
+            send.write_all(bytes).await.unwrap();
+            send.finish().unwrap();
+            let _stopped = send.stopped().await;
         });
     }
 
@@ -121,10 +131,16 @@ fn malformed_frames_close_the_connection_and_are_counted() {
         ("checksum", with(20, 128)),
         ("4294967295 bytes", [hello.clone(), huge].concat()),
         ("kind", [hello.clone(), hello.clone()].concat()),
+        ("stream ended 20 bytes into a frame", [&hello[..], &frame(REQUEST, b"some request")[..20]].concat()),
+        ("stream ended 5 bytes into a frame", [&hello[..], &frame(REQUEST, b"some request")[..5]].concat()),
     ];
     for (i, (what, bytes)) in cases.iter().enumerate() {
         let connection = world.knock(Some("eve"), CLIENT).unwrap();
-        world.say(&connection, bytes);
+        if what.contains("ended") {
+            world.say_all(&connection, bytes);
+        } else {
+            world.say(&connection, bytes);
+        }
         let end = world.end(&connection);
         assert!(says(&end, what), "{what}: {end}");
         eventually(what, || world.server.peers.stats().malformed == i as u64 + 1);
@@ -251,21 +267,108 @@ fn a_slow_reader_of_replies_is_closed_and_others_are_not() {
 }
 
 #[test]
-fn a_stream_too_many_waits_for_ever_and_hurts_nobody() {
+fn a_client_has_one_stream_and_a_peer_a_few() {
     let world = World::new(|_| {});
-    let connection = world.knock(Some("eve"), CLIENT).unwrap();
-    world.say(&connection, &frame(HELLO, b"hi"));
-    world.runtime.block_on(async {
-        let mut kept = Vec::new();
-        for _ in 0..3 {
-            let (mut send, recv) = connection.open_bi().await.unwrap();
-            send.write_all(&[0; 1000]).await.unwrap();
-            kept.push((send, recv));
-        }
-        let fifth = tokio::time::timeout(Duration::from_millis(200), connection.open_bi()).await;
-        assert!(fifth.is_err(), "four streams are the limit");
-        assert!(connection.close_reason().is_none());
+    let open = |connection: &Connection| {
+        world.runtime.block_on(async {
+            let (patience, mut two_way, mut one_way) = (Duration::from_millis(200), Vec::new(), Vec::new());
+            while let Ok(Ok((mut send, recv))) = tokio::time::timeout(patience, connection.open_bi()).await {
+                send.write_all(b"r").await.unwrap();
+                two_way.push((send, recv));
+            }
+            while let Ok(Ok(mut send)) = tokio::time::timeout(patience, connection.open_uni()).await {
+                send.write_all(b"r").await.unwrap();
+                one_way.push(send);
+            }
+            assert!(connection.close_reason().is_none());
+            (two_way.len(), one_way.len())
+        })
+    };
+    let client = world.knock(Some("eve"), CLIENT).unwrap();
+    world.say(&client, &frame(HELLO, b"hi"));
+    assert_eq!(open(&client), (0, 0), "besides its own");
+    let peer = world.knock(Some("n1"), PEER).unwrap();
+    world.say(&peer, &[frame(HELLO, b"hi"), frame(HELLO, b"")].concat());
+    world.server.connected();
+    assert_eq!(open(&peer), (3, 4), "besides its first");
+}
+
+/// A request that was begun and does not go on costs the connection, a slow one that goes on does not.
+#[test]
+fn a_request_that_was_begun_must_go_on() {
+    let world = World::new(|plan| {
+        plan.limits.request_patience = Duration::from_millis(500);
+        plan.limits.request_pace = 1_000;
     });
+    let request = frame(REQUEST, &[b'x'; 3_000]);
+    let slow = || world.server.peers.stats().slow_senders;
+    for (length, count) in [(request.len(), 0), (request.len() - 1, 1)] {
+        let connection = world.knock(Some("eve"), CLIENT).unwrap();
+        world.runtime.block_on(async {
+            let (mut send, recv) = connection.open_bi().await.unwrap();
+            send.write_all(&frame(HELLO, b"hi")).await.unwrap();
+            for part in request[..length].chunks(700) {
+                send.write_all(part).await.unwrap();
+                tokio::time::sleep(Duration::from_millis(200)).await;
+            }
+            tokio::time::sleep(Duration::from_millis(700)).await;
+            std::mem::forget((send, recv));
+        });
+        eventually("it is counted", || slow() == count);
+        assert_eq!(connection.close_reason().is_some(), count > 0, "{length} bytes");
+    }
+}
+
+/// A byte now and then is not enough, though it is never silent for long.
+#[test]
+fn a_dribbled_request_costs_the_connection() {
+    let world = World::new(|plan| {
+        plan.limits.request_patience = Duration::from_millis(500);
+        plan.limits.request_pace = 10_000;
+    });
+    let connection = world.knock(Some("eve"), CLIENT).unwrap();
+    let end = world.runtime.block_on(async {
+        let (mut send, _recv) = connection.open_bi().await.unwrap();
+        send.write_all(&frame(HELLO, b"hi")).await.unwrap();
+        let dribble = async {
+            for byte in frame(REQUEST, &[b'x'; 9_000]).chunks(1) {
+                if send.write_all(byte).await.is_err() {
+                    break;
+                }
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        tokio::join!(dribble, tokio::time::timeout(PATIENCE, connection.closed())).1
+    });
+    let end = end.expect("it is closed").to_string();
+    assert!(says(&end, "9000 bytes came too slowly"), "{end}");
+}
+
+/// What a member says where a snapshot's offer belongs.
+#[test]
+fn a_malformed_offer_costs_a_peer_the_connection() {
+    let offer = frame(SNAPSHOT_OFFER, &[&100_u64.to_le_bytes()[..], b"index 7"].concat());
+    let mut flipped = offer.clone();
+    flipped[20] ^= 1;
+    let mut huge = offer.clone();
+    huge[8..12].copy_from_slice(&u32::MAX.to_le_bytes());
+    let cases = [
+        ("checksum", flipped),
+        ("4294967295 bytes", huge),
+        ("stream ended 20 bytes into a frame", offer[..20].to_vec()),
+        ("offer without a length", frame(SNAPSHOT_OFFER, b"short")),
+        ("kind", frame(KIND, b"vote")),
+    ];
+    for (words, bytes) in cases {
+        let world = World::new(|_| {});
+        let connection = world.knock(Some("n1"), PEER).unwrap();
+        world.say(&connection, &[frame(HELLO, b"hi"), frame(HELLO, b"")].concat());
+        world.server.connected();
+        world.say_all(&connection, &bytes);
+        let end = world.end(&connection);
+        assert!(says(&end, words), "{words}: {end}");
+        eventually("it is counted", || world.server.peers.stats().malformed == 1);
+    }
 }
 
 #[test]
@@ -297,20 +400,18 @@ fn a_certificate_counts_in_its_time_only() {
     let dated = |from, to| {
         bare::dated(&world.dir.path().join("ca"), &format!("raftmap://{cluster}/client/eve"), (from, to))
     };
-    // Alert 45 is "certificate expired", and stands for "not yet valid" as well.
-    for (from, to, words) in
-        [(1990, 2000, Some("error 45")), (2990, 3000, Some("error 45")), (1990, 3000, None)]
-    {
+    let knock = |from, to| {
         let config = bare::quic(bare::tls(&world.dir.path().join("ca"), dated(from, to), CLIENT));
-        let knocked = world.runtime.block_on(bare::knock(config, world.server.addr));
-        let Some(words) = words else {
-            assert!(knocked.is_ok(), "{knocked:?}");
-            continue;
-        };
-        let end = knocked.map_or_else(|error| error.to_string(), |connection| world.end(&connection));
-        assert!(says(&end, words), "{from} to {to}: {end}");
+        world.runtime.block_on(bare::knock(config, world.server.addr))
+    };
+    // Alert 45 is "certificate expired", and stands for "not yet valid" as well.
+    for (count, (from, to)) in (1..).zip([(1990, 2000), (2990, 3000)]) {
+        let end = knock(from, to).map_or_else(|error| error.to_string(), |connection| world.end(&connection));
+        assert!(says(&end, "error 45"), "{from} to {to}: {end}");
+        eventually("it is counted", || world.server.peers.stats().refused == count);
     }
-    eventually("they are counted", || world.server.peers.stats().refused == 2);
+    let sound = knock(1990, 3000);
+    assert!(sound.is_ok(), "{sound:?}");
 }
 
 /// With a ticket of an earlier connection a client could send requests before the handshake, and whoever records its

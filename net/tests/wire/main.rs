@@ -11,6 +11,7 @@ mod bare;
 mod clients;
 mod hostile;
 mod identity;
+mod initials;
 mod peers;
 mod relay;
 mod snapshots;

@@ -160,9 +160,12 @@ impl Plan {
         let mut per_mille = |least: u64, most: u64| (least + self.random.below(most - least)) as u16;
         let (lost, doubled, held) = (per_mille(20, 300), per_mille(50, 500), per_mille(50, 500));
         let (delay, jitter) = (millis(&mut self.random, 60), millis(&mut self.random, 30));
+        // From hardly anything to more than an election timeout, each order of magnitude as likely.
+        let most = [10, 100, 1_000][self.random.below(3) as usize];
+        let slow = millis(&mut self.random, most);
         let calm = Weather::default();
         match sort {
-            Sort::Slow => Weather { delay, ..calm },
+            Sort::Slow => Weather { delay: slow, ..calm },
             Sort::Lossy => Weather { lost_per_mille: lost, ..calm },
             Sort::Doubling => Weather { doubled_per_mille: doubled, ..calm },
             Sort::Reordering => Weather { held_per_mille: held, jitter, ..calm },

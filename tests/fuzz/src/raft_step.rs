@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use raftmap::raft::message::TERM_MAX;
+use raftmap::raft::message::{INDEX_MAX, TERM_JUMP_MAX, TERM_MAX};
 use raftmap::raft::{
     AppendOutcome, BatchNumber, Body, Config, Message, Outbound, Raft, ReadId, Ready, Restored, entry,
 };
@@ -261,6 +261,13 @@ impl Member {
         let status = self.raft.status();
         assert!(status.term >= self.state.term, "the term goes back to {}", status.term);
         assert!(status.term <= TERM_MAX.next(), "term {} is none", status.term);
+        assert!(
+            status.last.index <= INDEX_MAX && status.committed <= INDEX_MAX,
+            "{status:?} is beyond a log"
+        );
+        // Of one input: a message raises it by so much at most, a campaign of ours by one.
+        let risen = status.term.0 - self.state.term.0;
+        assert!(risen <= TERM_JUMP_MAX + 1, "the term rises by {risen} to {}", status.term);
         assert!(status.committed >= self.commit, "the commit index goes back to {}", status.committed);
         (self.state.term, self.commit) = (status.term, status.committed);
     }

@@ -33,6 +33,7 @@ const BINARIES: &[Binary] = &[
     binary("bounds", "raftmap", Some("bounds"), ""),
     binary("embedded", "raftmap", Some("embedded"), ""),
     binary("faults", "raftmap", Some("faults"), ""),
+    binary("hostile", "raftmap", Some("hostile"), ""),
     binary("storage", "raftmap-storage", None, ""),
     binary("crash", "raftmap-storage", Some("crash"), ""),
     binary("wire", "raftmap-net", Some("wire"), ""),
