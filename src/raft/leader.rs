@@ -75,7 +75,8 @@ impl Leader {
 
     pub(super) fn read_index(&mut self, core: &mut Core) -> Result<ReadId, ReadIndexError> {
         // Before that, the commit index may be behind what the leader before us acknowledged (thesis 6.4).
-        if core.committed < self.first && !bug!(21) && !bug!(9) {
+        let too_early = core.committed < self.first && !bug!(21);
+        if too_early && !bug!(9) {
             sometimes!("a read waited for its leader's first entry");
             return Err(ReadIndexError::NotReady);
         }
