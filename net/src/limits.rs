@@ -127,6 +127,8 @@ impl Limits {
         fits("request_frame", self.request_frame, "request_credit", self.request_credit)?;
         fits("request_credit", self.request_credit, "all_requests_credit", self.all_requests_credit)?;
         fits("request_frame", self.request_frame, "large_requests", self.large_requests)?;
+        below("nothing (ms)", Duration::ZERO, "request_patience (ms)", self.request_patience)?;
+        below("request_patience (ms)", self.request_patience, "a day (ms)", Duration::from_secs(86_400))?;
         check("above", self.request_pace > 0, ("request_pace", self.request_pace as u128), ("nothing", 0))?;
         fits("large_requests", self.large_requests, "a u32", u32::MAX as usize)?;
         fits("reply_frame", self.reply_frame, "reply_queue", self.reply_queue)?;

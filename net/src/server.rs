@@ -13,6 +13,7 @@ use crate::peers::Shared;
 use crate::queue::{Rejected, SendQueue};
 use crate::stats::Counters;
 use crate::stream::{self, CloseCode, Credit, FrameReader, Pace, StreamError, write_frame, write_queue};
+use crate::tls;
 
 /// Largest hello of a client, and of its answer, in bytes.
 pub(crate) const HELLO_MAX: usize = 16 * 1024;
@@ -162,7 +163,7 @@ pub(crate) async fn serve(shared: &Arc<Shared>, greeted: Greeted) {
         async move { write_queue(&mut send, &replies.0.queue).await }
     }));
     let error = tokio::select! {
-        error = read(shared, &mut frames, session.as_mut()) => error,
+        error = read(shared, &connection, &mut frames, session.as_mut()) => error,
         _ = connection.closed() => StreamError::Ended,
     };
     end(&shared.counters, &connection, &error);
@@ -170,13 +171,19 @@ pub(crate) async fn serve(shared: &Arc<Shared>, greeted: Greeted) {
     writer.abort();
 }
 
-async fn read(shared: &Shared, frames: &mut FrameReader, session: &mut dyn ClientSession) -> StreamError {
+async fn read(
+    shared: &Shared,
+    connection: &Connection,
+    frames: &mut FrameReader,
+    session: &mut dyn ClientSession,
+) -> StreamError {
     let room = Arc::new(Semaphore::new(shared.limits.request_credit));
     let limits = &shared.limits;
     let pace =
         Pace { patience: limits.request_patience, bytes_a_second: limits.request_pace, small: SMALL_REQUEST };
     loop {
-        match frames.next_at(pace, &shared.large_requests).await {
+        let widen = |length| tls::widen_for_request(connection, length);
+        match frames.next_at(pace, &shared.large_requests, widen).await {
             Ok(Frame { payload, .. }) => {
                 let credit = Credit::take(&room, Some(&shared.requests_credit), payload.len()).await;
                 session.request(payload, credit);

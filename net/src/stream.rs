@@ -103,32 +103,35 @@ impl FrameReader {
     }
 
     /// As [`FrameReader::next`] from somebody who may begin frames that never end: a frame must come at its pace, and
-    /// while a large one comes it takes up room in `large`.
-    pub(crate) async fn next_at(&mut self, pace: Pace, large: &Arc<Semaphore>) -> Result<Frame, StreamError> {
+    /// while a large one comes it takes up room in `large`, and `widen` gives it as much of a window.
+    pub(crate) async fn next_at(
+        &mut self,
+        pace: Pace,
+        large: &Arc<Semaphore>,
+        widen: impl Fn(usize),
+    ) -> Result<Frame, StreamError> {
         loop {
             if let Some(frame) = self.decoder.next()? {
                 return Ok(frame);
             }
             match self.decoder.begun()? {
                 None => self.more().await?,
-                Some(length) => return self.rest(length, pace, large).await,
+                Some(length) if length <= pace.small => return self.rest(length, pace).await,
+                Some(length) => {
+                    // Until there is room, what comes waits in the usual window.
+                    let _room = Credit::take(large, None, length).await;
+                    widen(length);
+                    let frame = self.rest(length, pace).await;
+                    widen(0);
+                    return frame;
+                }
             }
         }
     }
 
-    async fn rest(
-        &mut self,
-        length: usize,
-        pace: Pace,
-        large: &Arc<Semaphore>,
-    ) -> Result<Frame, StreamError> {
-        // Until there is room, what comes waits in the connection's window.
-        let _room = match length > pace.small {
-            true => Some(Credit::take(large, None, length).await),
-            false => None,
-        };
-        let until =
-            Instant::now() + pace.patience + Duration::from_secs(1) * (length / pace.bytes_a_second) as u32;
+    async fn rest(&mut self, length: usize, pace: Pace) -> Result<Frame, StreamError> {
+        let seconds = length.div_ceil(pace.bytes_a_second) as u64;
+        let until = Instant::now() + pace.patience + Duration::from_secs(seconds);
         loop {
             if let Some(frame) = self.decoder.next()? {
                 return Ok(frame);

@@ -203,8 +203,8 @@ const MTU_REMOTE: u16 = 1452;
 const STREAM_WINDOW: u32 = 1024 * 1024;
 /// What a clerk's connection may use, and a node's may send on, until it is known to be a peer's.
 const CONNECTION_WINDOW: u32 = 2 * 1024 * 1024;
-/// What whoever dials a node may have on its way there until it is known to be a peer: with as many clients as there may
-/// be, 64 MiB.
+/// What whoever dials a node may have on its way there until it is known to be a peer. As much again may have been taken
+/// from there of a request that is not whole.
 const STRANGER_RECEIVE_WINDOW: u32 = 64 * 1024;
 /// Streams of each kind that a peer may open.
 const PEER_STREAMS: u32 = 4;
@@ -220,6 +220,15 @@ pub(crate) fn widen_for_peer(connection: &quinn::Connection) {
     connection.set_send_window(PEER_SEND_WINDOW);
     connection.set_max_concurrent_bi_streams(VarInt::from_u32(PEER_STREAMS));
     connection.set_max_concurrent_uni_streams(VarInt::from_u32(PEER_STREAMS));
+}
+
+/// Lets a request of this length come as fast as it can; 0 for the time between large ones.
+pub(crate) fn widen_for_request(connection: &quinn::Connection, length: usize) {
+    if bug!(34) {
+        return;
+    }
+    let length = u32::try_from(length).unwrap_or(u32::MAX);
+    connection.set_receive_window(VarInt::from_u32(STRANGER_RECEIVE_WINDOW.saturating_add(length)));
 }
 
 fn transport(limits: &Limits, keep_alive: Option<Duration>, local: bool) -> TransportConfig {

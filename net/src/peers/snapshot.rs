@@ -20,7 +20,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::Shared;
 use super::link::Link;
-use crate::frame::{Frame, SNAPSHOT_ACCEPT, SNAPSHOT_DONE, SNAPSHOT_OFFER, SNAPSHOT_REFUSE};
+use crate::frame::{Frame, FrameError, SNAPSHOT_ACCEPT, SNAPSHOT_DONE, SNAPSHOT_OFFER, SNAPSHOT_REFUSE};
 use crate::stream::{FrameReader, StreamError, write_frame};
 
 const PRIORITY: i32 = -1;
@@ -217,9 +217,10 @@ pub(super) async fn receive_all(
         let (mut send, recv) = connection.accept_bi().await.map_err(|_| StreamError::Ended)?;
         let (offer, body) = match timed(shared.limits.snapshot_stall, offered(peer, recv)).await {
             Ok(Ok(offered)) => offered,
+            // The sender gave up in its midst, or is behind other traffic: it offers again.
+            Ok(Err(StreamError::Frame(FrameError::Truncated(_)))) | Err(_) => continue,
             Ok(Err(error @ (StreamError::Frame(_) | StreamError::Content(_)))) => return Err(error),
-            // The sender gave up, or is behind other traffic: it offers again.
-            Ok(Err(_)) | Err(_) => continue,
+            Ok(Err(_)) => continue,
         };
         match receive(&shared, offer, &mut send, body).await {
             Ok(()) => shared.counters.snapshots_received.add_one(),
