@@ -10,9 +10,17 @@ use crate::options::Options;
 use crate::record::{self, Found, OPEN_LEN, Open, Record, Seed};
 use crate::segment::{self, HEADER_LEN, Header, IoFailed};
 use crate::snapshot;
-use crate::types::{DiskId, HardState, Position};
+use crate::types::{DiskId, HardState, Position, Term};
 
 use super::survey::read_segment;
+
+/// What a log begins with.
+const FIRST: Open = Open {
+    previous: Lsn(0),
+    last: Position::ZERO,
+    hard_state: HardState { term: Term(0), vote: None },
+    snapshot: None,
+};
 
 /// Makes the directory's first files, unless they are there. Whether it did.
 pub(super) fn make_if_new<F: Fs>(
@@ -33,10 +41,8 @@ pub(super) fn make_if_new<F: Fs>(
     };
     let salt = segment::salt(fs).map_err(OpenError::io("draw a salt for", dir))?;
     let header = Header { disk, id: 1, salt, capacity: options.segment_bytes };
-    let open =
-        Open { previous: Lsn(0), last: Position::ZERO, hard_state: HardState::default(), snapshot: None };
     let mut frame = Vec::new();
-    record::encode(&Record::Open(open), Lsn(0), &Seed::new(&header), HEADER_LEN, &mut frame);
+    record::encode(&Record::Open(FIRST), Lsn(0), &Seed::new(&header), HEADER_LEN, &mut frame);
     segment::make(fs, dir, &header, &frame)
         .map_err(|IoFailed { op, path, source, .. }| OpenError::io(op, &path)(source))?;
     node_file::write(fs, dir, &NodeFile { disk, identity })?;
@@ -63,7 +69,12 @@ fn unborn<F: Fs>(
     for id in ids {
         let (header, bytes) = read_segment(fs, &dir.join(segment::file_name(id)), id)?;
         let seed = Seed::new(&header);
-        let begins = matches!(record::read(&seed, &bytes, HEADER_LEN), Found::Valid(_));
+        let begins = match record::read(&seed, &bytes, HEADER_LEN) {
+            Found::Valid(frame) if frame.record().ok() == Some(Record::Open(FIRST)) => true,
+            // Another term than none was written by somebody who had voted.
+            Found::Valid(_) => return Ok(None),
+            Found::Zero | Found::Bad { .. } => false,
+        };
         let behind = if id == 1 { HEADER_LEN + OPEN_LEN } else { HEADER_LEN };
         // The first look is enough in a directory in use, the second one costs a walk through all of the file.
         let used = matches!(record::read(&seed, &bytes, behind), Found::Valid(_))
