@@ -192,6 +192,10 @@ impl Setup {
             limits.sessions = load.clients as u32 + deaths.below(3) as u32;
             limits.session_ttl_ms = limits.session_ttl_ms.min(10_000);
         }
+        if limits.sessions <= 16 {
+            // Late answers leave sessions behind, and a full table must have room again before the end's patience is over.
+            limits.session_ttl_ms = limits.session_ttl_ms.min(10_000);
+        }
         // A log that is seldom compacted hardly asks for space.
         faults.full_disk &= max_raft_state.is_some_and(|bound| bound <= 16_000);
         // What every disk is to lose at the end, none may have lost before.
