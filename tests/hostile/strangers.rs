@@ -1,7 +1,6 @@
 //! Whoever is no member, or no client, and whoever is a client and misbehaves.
 
 use std::net::{SocketAddr, UdpSocket};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -260,13 +259,7 @@ fn requests_that_never_end_hold_nothing_up() {
     let target = arena.addresses[&leader];
     arena.under(|| {
         let shown = || shown(&arena.dir.path().join("eve"));
-        let config = || {
-            let mut config = bare::quic(bare::tls(&arena.dir.path().join("ca"), shown(), CLIENT));
-            let mut awake = quinn::TransportConfig::default();
-            awake.keep_alive_interval(Some(Duration::from_millis(300)));
-            config.transport_config(Arc::new(awake));
-            config
-        };
+        let config = || bare::quic(bare::tls(&arena.dir.path().join("ca"), shown(), CLIENT));
         let ends = arena.runtime.block_on(async {
             let endpoint = Endpoint::client("127.0.0.1:0".parse().unwrap()).unwrap();
             // The largest that there is, but for its last byte.

@@ -60,8 +60,13 @@ pub(crate) fn tls(authority: &Path, shown: Shown, alpn: &[u8]) -> rustls::Client
     config
 }
 
+/// With signs of life: should the packet that closes the connection be lost, the next one brings the answer again.
 pub(crate) fn quic(tls: rustls::ClientConfig) -> quinn::ClientConfig {
-    quinn::ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls).unwrap()))
+    let mut transport = quinn::TransportConfig::default();
+    transport.keep_alive_interval(Some(Duration::from_millis(300)));
+    let mut config = quinn::ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls).unwrap()));
+    config.transport_config(Arc::new(transport));
+    config
 }
 
 /// Knocks from a port of its own.
