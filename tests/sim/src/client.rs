@@ -74,6 +74,9 @@ impl World {
             if self.clients[at].calls.len() >= OPEN_CALLS {
                 return;
             }
+            if !self.clients[at].calls.is_empty() {
+                self.trace.sometimes("a client called by the clock and waited for nobody");
+            }
         }
         let (now, load) = (self.now, self.setup.load.clone());
         let round = self.history.len() as u64 / LOG_LENGTH;

@@ -3,8 +3,11 @@
 
 /// Two hundred worlds meet them. Sorted.
 pub const USUAL: &[&str] = &[
+    "a bad link doubled a message",
     "a call ended as unknown",
     "a client began anew",
+    "a client called by the clock and waited for nobody",
+    "a client was cut off one way",
     "a clock leapt",
     "a clock stood still",
     "a copy was started as another node",

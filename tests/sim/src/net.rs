@@ -44,12 +44,16 @@ pub struct Bad {
     pub doubled: u64,
 }
 
-/// What became of messages between nodes.
+/// What became of messages.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Befell {
     pub lost: bool,
     pub doubled: bool,
+    /// On a link that doubles more than the others.
+    pub doubled_by_a_bad_link: bool,
     pub overtook: bool,
+    /// Between a client and a node of which the other way is open.
+    pub cut_one_way: bool,
 }
 
 /// What a fault does to the network.
@@ -112,6 +116,7 @@ impl Links {
         let mut second = None;
         if self.dice.permille(self.setup.doubled + doubled) {
             self.befell.doubled = true;
+            self.befell.doubled_by_a_bad_link |= doubled > 0;
             self.doubled += 1;
             second = Some(self.delay() + slower);
         }
@@ -124,6 +129,8 @@ impl Links {
     /// As [`Links::travel`] on a connection that repeats what is lost and sorts out doubles: late, or never when cut.
     pub fn carry(&mut self, from: End, to: End) -> Option<Duration> {
         if self.is_cut(from, to) {
+            let of_a_client = matches!((from, to), (End::Client(_), _) | (_, End::Client(_)));
+            self.befell.cut_one_way |= of_a_client && !self.is_cut(to, from);
             return None;
         }
         let slower = self.bad.get(&(from, to)).map_or(Duration::ZERO, |bad| bad.slower);

@@ -254,7 +254,9 @@ impl World {
         let marks = [
             (befell.lost, "a message was lost"),
             (befell.doubled, "a message was doubled"),
+            (befell.doubled_by_a_bad_link, "a bad link doubled a message"),
             (befell.overtook, "a message overtook another"),
+            (befell.cut_one_way, "a client was cut off one way"),
         ];
         marks.iter().filter(|(met, _)| *met).for_each(|(_, name)| self.trace.sometimes(name));
     }
