@@ -18,6 +18,9 @@ pub mod clerk;
 pub mod codec;
 #[doc(hidden)]
 pub mod kv;
+#[cfg(feature = "json")]
+#[doc(hidden)]
+pub mod lines;
 #[doc(hidden)]
 pub mod node;
 #[doc(hidden)]

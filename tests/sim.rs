@@ -19,11 +19,14 @@ use std::collections::BTreeSet;
 use std::panic::catch_unwind;
 use std::time::Duration;
 
+use raftmap::check::check;
+use raftmap::lines;
 use raftmap_sim::damage::Directory;
+use raftmap_sim::history::{self, Call, End, What, json_lines};
 use raftmap_sim::less::Less;
 use raftmap_sim::life::Crash;
 use raftmap_sim::marks;
-use raftmap_sim::net::End;
+use raftmap_sim::net;
 use raftmap_sim::seeds::seeds;
 use raftmap_sim::setup::{Faults, Net, Sabotage, Setup};
 use raftmap_sim::shrink::Shrink;
@@ -52,11 +55,11 @@ fn random_worlds() {
 
 /// Seeds of long runs that found something, and what of it their worlds still meet: late refusals that named a sound follower as
 /// regressed, or kept it waiting; a clerk that never left a silent server; a leader without room that did not see its disk
-/// hang; a full follower that was sent little; damage found after the last fault; a chore's failure heard of late. The long ones
-/// only begin.
+/// hang; a full follower that was sent little; damage found after the last fault; a chore's failure heard of late; a session
+/// table that stayed full. The long ones only begin.
 #[test]
 fn worlds_that_once_failed() {
-    const FOUND: [(u64, Option<u64>, &str); 10] = [
+    const FOUND: [(u64, Option<u64>, &str); 11] = [
         (183, Some(2_000), "a refusal raised a doubt"),
         (1_001_317, None, "a clerk left a server that was silent to all its calls"),
         (1_001_591, None, "a clerk left a server that was silent to all its calls"),
@@ -66,6 +69,7 @@ fn worlds_that_once_failed() {
         (4_012_548, Some(1_000), "a follower said that it has room again"),
         (4_012_871, None, "a damaged node refused to start and said where"),
         (8_031_793, None, "a node stopped by itself"),
+        (8_084_201, None, "there were too many sessions for one more"),
         (10_001_906, Some(2_000), "a refusal raised a doubt"),
     ];
     let others = FOUND.iter().filter(|(seed, until, met)| {
@@ -126,6 +130,32 @@ fn hashes_of_this_process() {
     if std::env::var_os(HASHES).is_some() {
         println!("hashes: {:?}", hashes());
     }
+}
+
+/// The history of a world in a file is the history that was judged, for whoever reads it.
+#[test]
+fn a_history_in_lines_is_the_history() {
+    let read = |calls: &[Call]| {
+        let text: String = json_lines(calls).map(|line| line + "\n").collect();
+        check(&lines::read(text.as_bytes()).expect("our own lines"))
+    };
+    let mut world = World::new(Setup::draw(7));
+    let report = world.lived().expect("nothing is wrong");
+    let verdict = read(&world.history);
+    assert!(verdict.passed() && verdict.operations > 500, "{verdict}");
+    let looked = [
+        (history::CALLS, verdict.operations),
+        (history::ORDERED, verdict.checks.ordered),
+        (history::WITNESSED, verdict.checks.answers.checks),
+        (history::SEARCHED, verdict.checks.windows.checks),
+    ];
+    assert!(looked.iter().all(|(name, count)| report.checked[name] == *count), "{looked:?}, {report:?}");
+    // A write that nobody asked for.
+    let is_written =
+        |call: &Call| matches!((&call.what, &call.end), (What::Append { .. }, End::Written { .. }));
+    let place = world.history.iter().position(is_written).expect("an append");
+    world.history.remove(place);
+    assert!(!read(&world.history).is_clean());
 }
 
 /// What the seeds say that notice it.
@@ -250,7 +280,9 @@ fn set_back_to_another_branch(seed: u64) -> Option<Report> {
     while world.step(Duration::from_secs(1)) {}
     let old = world.leader()?;
     let others = (0..3).filter(|at| *at != old);
-    let apart = others.flat_map(|at| [(End::Node(old), End::Node(at)), (End::Node(at), End::Node(old))]);
+    let apart = others.flat_map(|at| {
+        [(net::End::Node(old), net::End::Node(at)), (net::End::Node(at), net::End::Node(old))]
+    });
     world.links.cut_only(apart.collect());
     while world.step(Duration::from_secs(2)) {}
     let branch = world.nodes[old].disk.kill();

@@ -5,10 +5,10 @@ use std::io::{self, BufRead, BufReader};
 use std::path::{Path, PathBuf};
 
 use raftmap::check::{self, Verdict};
+use raftmap::lines;
 use serde_json::{Map, Value, json};
 
 use super::exit::{Exit, Failure, Outcome};
-use super::lines;
 use super::output::Style;
 
 const HELP: &str = "\

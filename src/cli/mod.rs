@@ -11,7 +11,6 @@ mod cluster;
 mod demo;
 mod duration;
 mod exit;
-mod lines;
 mod log;
 mod members;
 mod output;

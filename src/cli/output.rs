@@ -6,8 +6,7 @@
 
 use std::io::{self, Write};
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
+pub(crate) use raftmap::lines::insert_bytes;
 use serde_json::{Map, Value};
 
 /// Where results go.
@@ -55,14 +54,6 @@ pub(crate) fn bytes(bytes: &[u8]) -> io::Result<()> {
 pub(crate) fn note(text: &str) {
     // With standard error gone there is nobody left to tell.
     let _gone = writeln!(io::stderr().lock(), "{text}");
-}
-
-/// Bytes as a member of a JSON object, under `name` or `name_base64`.
-pub(crate) fn insert_bytes(object: &mut Map<String, Value>, name: &str, bytes: &[u8]) {
-    match std::str::from_utf8(bytes) {
-        Ok(text) => object.insert(name.to_owned(), Value::from(text)),
-        Err(_) => object.insert(format!("{name}_base64"), Value::from(STANDARD.encode(bytes))),
-    };
 }
 
 /// A JSON object that begins with a key.

@@ -46,6 +46,7 @@ fn within_any(path: &str, places: &[&str]) -> bool {
 const ARROWS: &[(&str, &[&str])] = &[
     ("src/codec.rs", &["crate::codec"]),
     ("src/check", &["crate::check"]),
+    ("src/lines.rs", &["crate::lines", "crate::check"]),
     ("src/kv", &["crate::kv", "crate::codec", "raftmap_storage::types"]),
     ("src/raft", &["crate::raft", "raftmap_storage::types"]),
     ("src/wire", &["crate::wire", "crate::kv", "crate::raft", "crate::codec", "raftmap_storage::types"]),

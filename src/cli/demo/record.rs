@@ -6,8 +6,7 @@ use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
 use raftmap::check::Operation;
-
-use crate::cli::lines;
+use raftmap::lines;
 
 /// Where operations are written down, if anywhere.
 #[derive(Debug, Default)]

@@ -11,6 +11,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use raftmap::check::{self, Call, History, Operation, Outcome, Verdict};
+use raftmap::lines;
 use raftmap::{Clerk, Command, NodeStatus};
 use tokio::time::{Instant, sleep};
 
@@ -20,7 +21,6 @@ use super::settings::{LOG_MAX, MEMORY_MAX, PAIR_BYTES, disk_max};
 use super::tally::Tally;
 use crate::cli::cluster::answers;
 use crate::cli::cluster::nodes::{Nodes, leader_of};
-use crate::cli::lines;
 
 /// All nodes have to be equal within this after everything was healed.
 pub(crate) const EQUAL_MAX: Duration = Duration::from_secs(30);

@@ -6,11 +6,11 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use raftmap::check::{Call, Content, History, Operation, Outcome};
+use raftmap::lines;
 use raftmap::{Clerk, Command, Error, Written};
 
 use super::ledger::{Ledger, Unwritable};
 use crate::cli::cluster::answers;
-use crate::cli::lines;
 use crate::cli::random::Random;
 
 /// Keys that clients append to at a time.

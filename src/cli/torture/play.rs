@@ -8,6 +8,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use raftmap::check::{History, Verdict};
+use raftmap::lines;
 use raftmap::storage::os::OsFs;
 use raftmap::{Clerk, ConnectOptions};
 use tokio::sync::watch;
@@ -24,7 +25,7 @@ use super::settings::SERVE;
 use super::tally::Tally;
 use crate::cli::cluster::nodes::Nodes;
 use crate::cli::exit::chain;
-use crate::cli::{lines, output};
+use crate::cli::output;
 
 /// The nodes have to find a leader within this.
 const START_MAX: Duration = Duration::from_secs(20);

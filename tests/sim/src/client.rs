@@ -115,7 +115,8 @@ impl World {
         let is_read = u64::from(what == What::Read);
         self.trace.note(self.now, at, "call", call.0, is_read);
         self.clients[at].calls.insert(call, self.history.len());
-        self.history.push(Call { key, what, invoked: self.now, returned: None, end: End::Unknown });
+        let (client, invoked) = (at as u32, self.now);
+        self.history.push(Call { client, key, what, invoked, returned: None, end: End::Unknown });
         self.client_acts(at);
     }
 

@@ -212,7 +212,8 @@ impl World {
             self.must(checked);
         }
         self.must(self.watch.whole(&self.nodes));
-        let verdict = history::judge(&self.history, &last, reached);
+        self.history.extend(history::closing(&self.history, &last, reached));
+        let verdict = history::judge(&self.history);
         self.must(if verdict.is_clean() { Ok(()) } else { Err(verdict.to_string()) });
         self.checked.extend([
             (history::CALLS, verdict.operations),

@@ -1,11 +1,12 @@
 //! What clients did and what they were told, with its text; and what the checkers make of that.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use raftmap::check::{
     Budget, Call as Ask, Checks, Content, History, KeyId, Operation, Outcome, Reply, Verdict, check,
 };
+use raftmap::lines;
 
 /// Under these names the table after many seeds has the calls and what was checked, and how many checks had no end.
 pub const CALLS: &str = "calls";
@@ -26,6 +27,7 @@ pub fn checks(count: impl Fn(&str) -> u64) -> Checks {
 /// A call of a client.
 #[derive(Clone, Debug)]
 pub struct Call {
+    pub client: u32,
     pub key: String,
     pub what: What,
     pub invoked: Duration,
@@ -61,30 +63,60 @@ pub enum End {
     Read { index: u64, found: Option<(u64, String)> },
 }
 
-/// What the checkers make of it. `last` is what the map held of a key when all was over, with its version.
-pub fn judge(calls: &[Call], last: &BTreeMap<String, (u64, String)>, applied: u64) -> Verdict {
+/// Whose reads are the last.
+const THE_MAP: u32 = u32::MAX;
+
+/// The map itself is the last to answer: a read of each key, by `last`, what it held when it had applied so much.
+pub fn closing(calls: &[Call], last: &BTreeMap<String, (u64, String)>, applied: u64) -> Vec<Call> {
+    let ends = calls.iter().map(|call| call.returned.unwrap_or(call.invoked));
+    let now = ends.max().unwrap_or_default() + Duration::from_nanos(1);
+    let keys: BTreeSet<&String> = calls.iter().map(|call| &call.key).collect();
+    let read = |key: &String| Call {
+        client: THE_MAP,
+        key: key.clone(),
+        what: What::Read,
+        invoked: now,
+        returned: Some(now),
+        end: End::Read { index: applied, found: last.get(key).cloned() },
+    };
+    keys.into_iter().map(read).collect()
+}
+
+/// What the checkers make of it, [`closing`] reads and all.
+pub fn judge(calls: &[Call]) -> Verdict {
     let mut history = History::default();
-    let mut end = 0;
     for (number, call) in (1..).zip(calls) {
         let operation = operation(number, call, history.key(call.key.as_bytes()));
-        end = end.max(operation.invoked_ns).max(operation.returned_ns().unwrap_or(0));
-        history.push(operation);
-    }
-    // The map itself is the last to answer.
-    let all: Vec<KeyId> = history.keys().collect();
-    for key in all {
-        let name = String::from_utf8_lossy(history.name(key)).into_owned();
-        let found = last.get(&name);
-        let value = |text: &String| Content::of(text.as_bytes());
-        let reply = found
-            .map_or(Reply::Absent, |(version, text)| Reply::Found { version: *version, value: value(text) });
-        let outcome = Outcome::Done { returned_ns: end + 1, index: applied, reply };
-        let (client, number) = (u32::MAX, history.len() as u32 + 1);
-        let last = Operation { client, number, key, call: Ask::Get, invoked_ns: end + 1, outcome };
-        let place = history.push(last);
-        history.set_last(place, found.map_or(Vec::new(), |(_, text)| text.clone().into_bytes()));
+        let place = history.push(operation);
+        if call.client == THE_MAP {
+            history.set_last(place, seen(call).unwrap_or_default().as_bytes().to_vec());
+        }
     }
     check(&history)
+}
+
+/// As `raftmap check` reads it.
+pub fn json_lines(calls: &[Call]) -> impl Iterator<Item = String> {
+    let line = |(number, call): (u32, &Call)| {
+        let value = match &call.what {
+            What::Append { token: text } | What::Put { value: text } | What::Compare { value: text, .. } => {
+                Some(text.as_str())
+            }
+            What::Delete => None,
+            What::Read => seen(call),
+        };
+        // Its key's number stands in no line.
+        lines::line(&operation(number, call, KeyId(0)), call.key.as_bytes(), value.map(str::as_bytes))
+    };
+    (1..).zip(calls).map(line)
+}
+
+/// What a read found.
+fn seen(call: &Call) -> Option<&str> {
+    match &call.end {
+        End::Read { found, .. } => found.as_ref().map(|(_, text)| text.as_str()),
+        _ => None,
+    }
 }
 
 fn operation(number: u32, call: &Call, key: KeyId) -> Operation {
@@ -110,5 +142,5 @@ fn operation(number: u32, call: &Call, key: KeyId) -> Operation {
         }
     };
     let invoked_ns = call.invoked.as_nanos() as u64;
-    Operation { client: 0, number, key, call: asked, invoked_ns, outcome }
+    Operation { client: call.client, number, key, call: asked, invoked_ns, outcome }
 }

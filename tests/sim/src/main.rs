@@ -3,11 +3,14 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command prints")]
 
 use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::{self, BufWriter, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::str::FromStr;
 use std::time::Duration;
 
+use raftmap_sim::history::{Call, json_lines};
 use raftmap_sim::less::{Less, items};
 use raftmap_sim::setup::{Sabotage, Setup};
 use raftmap_sim::shrink::Shrink;
@@ -21,9 +24,9 @@ const USAGE: &str = "\
 raftmap-sim soak --tally FILE [--hours H] [--from SEED] [--threads N]
     worlds of random seeds, added to the tally in FILE; 1 hour, from seed 1000000, on 2 threads
 raftmap-sim replay --seed N [--without KIND,...] [--skip NUMBER,...]
-                   [--nodes N] [--clients N] [--keys N] [--until MS] [--sabotage NAME]
-    the world of one seed, all of it or with less in it
-raftmap-sim shrink --seed N [as replay]
+                   [--nodes N] [--clients N] [--keys N] [--until MS] [--sabotage NAME] [--history FILE]
+    the world of one seed, all of it or with less in it; FILE has what clients saw, for `raftmap check`
+raftmap-sim shrink --seed N [as replay, without a history]
     leaves out more and more, as long as it fails for the same reason
 raftmap-sim speed [--seed N] [--hours H]
     simulated hours per CPU-hour, of a quiet cluster of three at 200 writes a second";
@@ -41,7 +44,11 @@ fn run(words: &[String]) -> Result<ExitCode, String> {
     let mut options = Options::new(words)?;
     match command.as_str() {
         "soak" => soak(options),
-        "replay" => Ok(replay(setup(&mut options).and_then(|setup| options.end().map(|()| setup))?)),
+        "replay" => {
+            let (history, setup) = (options.text("--history"), setup(&mut options)?);
+            options.end()?;
+            replay(setup, history)
+        }
         "shrink" => Ok(shrink(setup(&mut options).and_then(|setup| options.end().map(|()| setup))?)),
         "speed" => {
             let (seed, hours) = (options.value("--seed")?.unwrap_or(1), options.hours(0.05)?);
@@ -68,8 +75,13 @@ fn soak(mut options: Options<'_>) -> Result<ExitCode, String> {
     Ok(if red.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn replay(setup: Setup) -> ExitCode {
-    match World::attempt(setup) {
+fn replay(setup: Setup, history: Option<&str>) -> Result<ExitCode, String> {
+    let cannot = |error| format!("{}: {error}", history.unwrap_or_default());
+    let file = history.map(File::create_new).transpose().map_err(cannot)?;
+    let mut world = World::new(setup);
+    let lived = world.lived();
+    file.map(|file| write(file, &world.history)).transpose().map_err(cannot)?;
+    Ok(match lived {
         Ok(report) => {
             println!("{report:#?}");
             ExitCode::SUCCESS
@@ -78,7 +90,13 @@ fn replay(setup: Setup) -> ExitCode {
             println!("{}{}", failure.story, failure.what);
             ExitCode::FAILURE
         }
-    }
+    })
+}
+
+fn write(file: File, calls: &[Call]) -> io::Result<()> {
+    let mut file = BufWriter::new(file);
+    json_lines(calls).try_for_each(|line| writeln!(file, "{line}"))?;
+    file.flush()
 }
 
 fn shrink(setup: Setup) -> ExitCode {

@@ -256,14 +256,18 @@ impl World {
     ///
     /// # Panics
     /// As [`World::run`].
-    pub fn to_the_end(self) -> Report {
+    pub fn to_the_end(mut self) -> Report {
         self.lived().unwrap_or_else(|failure| {
             eprintln!("{}", failure.story);
             panic!("{}", failure.what)
         })
     }
 
-    fn lived(mut self) -> Result<Report, Failure> {
+    /// As [`World::to_the_end`], and a failure is a result.
+    ///
+    /// # Errors
+    /// When anything is not as it must be.
+    pub fn lived(&mut self) -> Result<Report, Failure> {
         let lived = catch_unwind(AssertUnwindSafe(|| {
             self.live();
             if self.setup.watched && !self.halted {

@@ -11,11 +11,10 @@ use std::io::BufRead;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use raftmap::check::{Call, Content, History, KeyId, Operation, Outcome, Reply};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use super::output::insert_bytes;
+use crate::check::{Call, Content, History, KeyId, Operation, Outcome, Reply};
 
 /// Bytes of the longest line: a largest value, each byte escaped as six, and some.
 const LINE_MAX: usize = 8 * 1024 * 1024;
@@ -23,7 +22,7 @@ const LINE_MAX: usize = 8 * 1024 * 1024;
 const OPERATIONS_MAX: usize = 20_000_000;
 
 /// An operation's line, without its end. `value` is what was to be written, or what a get found.
-pub(crate) fn line(operation: &Operation, key: &[u8], value: Option<&[u8]>) -> String {
+pub fn line(operation: &Operation, key: &[u8], value: Option<&[u8]>) -> String {
     let mut object = Map::new();
     object.insert("client".into(), operation.client.into());
     object.insert("operation".into(), name(operation.call).into());
@@ -73,9 +72,17 @@ fn result(outcome: Outcome, value: &[u8]) -> Value {
     }
 }
 
+/// Bytes as a member of a JSON object, under `name` or `name_base64`.
+pub fn insert_bytes(object: &mut Map<String, Value>, name: &str, bytes: &[u8]) {
+    match std::str::from_utf8(bytes) {
+        Ok(text) => object.insert(name.to_owned(), Value::from(text)),
+        Err(_) => object.insert(format!("{name}_base64"), Value::from(STANDARD.encode(bytes))),
+    };
+}
+
 /// Why a file is no history.
 #[derive(Debug)]
-pub(crate) struct LineError {
+pub struct LineError {
     line: usize,
     what: String,
 }
@@ -87,7 +94,10 @@ impl fmt::Display for LineError {
 }
 
 /// Reads a history. Of each key the newest get is its last.
-pub(crate) fn read(mut input: impl BufRead) -> Result<History, LineError> {
+///
+/// # Errors
+/// The first line that is no operation, and what is wrong with it.
+pub fn read(mut input: impl BufRead) -> Result<History, LineError> {
     let mut reader = Reader::default();
     let mut bytes = Vec::new();
     for line in 1.. {
