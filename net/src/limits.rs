@@ -160,6 +160,15 @@ mod tests {
         let limits = Limits { keep_alive: Duration::from_secs(2), ..Limits::default() };
         let refusal = limits.validate().unwrap_err().to_string();
         assert_eq!(refusal, "limit keep_alive (ms) = 2000 must be below idle (ms) = 1500");
+        let limits = Limits { request_pace: 0, ..Limits::default() };
+        let refusal = limits.validate().unwrap_err().to_string();
+        assert_eq!(refusal, "limit request_pace = 0 must be above nothing = 0");
+        for (patience, rule) in [(0, "nothing (ms) = 0 must be below"), (86_400, "must be below a day (ms)")]
+        {
+            let limits = Limits { request_patience: Duration::from_secs(patience), ..Limits::default() };
+            let refusal = limits.validate().unwrap_err().to_string();
+            assert!(refusal.contains(rule), "{refusal}");
+        }
         let limits = Limits { log_frame: 16 * MIB, ..Limits::default() };
         assert!(limits.validate().is_err(), "a frame that never fits its queue would never leave");
     }

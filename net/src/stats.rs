@@ -66,3 +66,16 @@ impl Counter {
         (self.0.fetch_add(1, Ordering::Relaxed) + 1).is_power_of_two()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn doing_it_again_and_again_does_not_fill_a_log() {
+        let counters = Counters::default();
+        let lines = (1..=1_000).filter(|_| counters.snapshots_refused.add_one_worth_a_line());
+        assert_eq!(lines.collect::<Vec<_>>(), [1, 2, 4, 8, 16, 32, 64, 128, 256, 512]);
+        assert_eq!(counters.read().snapshots_refused, 1_000);
+    }
+}

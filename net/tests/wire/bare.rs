@@ -16,6 +16,8 @@ pub(crate) const PEER: &[u8] = b"raftmap-peer/1";
 pub(crate) const CLIENT: &[u8] = b"raftmap-client/1";
 pub(crate) const HELLO: u8 = 1;
 pub(crate) const REQUEST: u8 = 2;
+#[allow(dead_code, reason = "of the tests that share this file, one needs it")]
+pub(crate) const REPLY: u8 = 3;
 
 /// What somebody shows who knocks.
 pub(crate) type Shown = Option<(CertificateDer<'static>, PrivateKeyDer<'static>)>;

@@ -7,10 +7,11 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use quinn::{Connection, ConnectionError, Endpoint};
+use raftmap_net::relay::{Relay, Weather};
 use raftmap_net::*;
 use tokio::runtime::Runtime;
 
-use crate::bare::{self, CLIENT, HELLO, PEER, REQUEST, frame, says, shown};
+use crate::bare::{self, CLIENT, HELLO, PEER, REPLY, REQUEST, frame, says, shown};
 use crate::support::*;
 
 const SNAPSHOT_OFFER: u8 = 4;
@@ -319,6 +320,33 @@ fn a_request_that_was_begun_must_go_on() {
         eventually("it is counted", || slow() == count);
         assert_eq!(connection.close_reason().is_some(), count > 0, "{length} bytes");
     }
+}
+
+/// A large request gets a window of its length: 64 KiB a round trip would take half as long again as it has.
+#[test]
+fn a_large_request_crosses_a_long_road_in_time() {
+    let world = World::new(|plan| {
+        plan.limits.request_patience = Duration::from_secs(4);
+        plan.limits.request_pace = plan.limits.request_frame;
+    });
+    let request = [b"hold".as_slice(), &vec![b'x'; Limits::default().request_frame - 4]].concat();
+    let asked = [frame(HELLO, b"hi"), frame(REQUEST, &request), frame(REQUEST, b"who am i")].concat();
+    let config = bare::quic(world.tls(Some("eve"), CLIENT));
+    let answer = world.runtime.block_on(async {
+        let road = Relay::bind(any_port(), world.server.addr, 1).await.unwrap();
+        let connection = bare::knock(config, road.address()).await.unwrap();
+        let long = Weather { delay: Duration::from_millis(120), ..Weather::default() };
+        road.set_there(long);
+        road.set_back(long);
+        let (mut send, mut recv) = connection.open_bi().await.unwrap();
+        let mut answers = vec![0; frame(HELLO, b"hi").len() + frame(REPLY, b"client/eve").len()];
+        let sent = async { send.write_all(&asked).await.map_err(|error| error.to_string()) };
+        let read = async { recv.read_exact(&mut answers).await.map_err(|error| error.to_string()) };
+        tokio::try_join!(sent, read).map(|_| answers)
+    });
+    let answer =
+        answer.unwrap_or_else(|end| panic!("{end}; slow: {}", world.server.peers.stats().slow_senders));
+    assert!(answer.ends_with(&frame(REPLY, b"client/eve")), "{answer:?}");
 }
 
 /// A byte now and then is not enough, though it is never silent for long.
