@@ -337,8 +337,12 @@ mod tests {
         assert!(encode_response(&Response { id: last, body }).unwrap().len() <= frames.reply_frame);
 
         let entry = Entry::new(Position::new(2, 1), vec![0; limits.proposal_bytes() + 1].into());
-        let append =
-            Body::Append { prev: Position::new(1, 1), entries: vec![entry], commit: Position::ZERO.index };
+        let append = Body::Append {
+            number: 1,
+            prev: Position::new(1, 1),
+            entries: vec![entry],
+            commit: Position::ZERO.index,
+        };
         let frame = peer::encode(&Message { term: Term(1), body: append }).unwrap().unwrap();
         assert!(frame.len() <= frames.log_frame);
     }

@@ -17,14 +17,14 @@ pub(super) fn is_plausible(core: &Core, from: NodeId, message: &Message) -> bool
     }
     match &message.body {
         Body::PreVote { last } | Body::Vote { last, transfer: _ } => is_place(*last, term),
-        Body::Append { prev, commit, entries } => {
+        Body::Append { number: _, prev, commit, entries } => {
             *commit <= INDEX_MAX
                 && is_place(*prev, term)
                 && are_entries(*prev, entries, term)
                 && entries.iter().all(|entry| entry.payload.len() <= core.config.payload_max)
         }
         Body::AppendReply(AppendOutcome::Accepted { matched, full: _ }) => *matched <= INDEX_MAX,
-        Body::AppendReply(AppendOutcome::Rejected { prev, last, conflict }) => {
+        Body::AppendReply(AppendOutcome::Rejected { number: _, prev, last, conflict }) => {
             let before = |position: &Position| position.index <= *prev && is_place(*position, term);
             *prev <= INDEX_MAX && *last <= INDEX_MAX && conflict.as_ref().is_none_or(before)
         }

@@ -68,7 +68,7 @@ impl Follower {
         &mut self,
         core: &mut Core,
         from: NodeId,
-        prev: Position,
+        (number, prev): (u64, Position),
         commit: Index,
         entries: Vec<Entry>,
     ) {
@@ -77,7 +77,7 @@ impl Follower {
             sometimes!("an append came while a log was being replaced");
             return; // the leader sends it again; in the batch of the reset there is no place behind the snapshot
         }
-        let outcome = match self.accept(core, prev, entries) {
+        let outcome = match self.accept(core, (number, prev), entries) {
             Some(outcome) => outcome,
             None => {
                 core.dropped += 1;
@@ -99,13 +99,18 @@ impl Follower {
     }
 
     /// Takes in what is new. `None` where the append contradicts what is committed: no leader sends that.
-    fn accept(&self, core: &mut Core, prev: Position, entries: Vec<Entry>) -> Option<AppendOutcome> {
+    fn accept(
+        &self,
+        core: &mut Core,
+        (number, prev): (u64, Position),
+        entries: Vec<Entry>,
+    ) -> Option<AppendOutcome> {
         // What is committed here is in every leader's log (Leader Completeness), also where we no longer have it.
         if contradicts_commit(core, prev) {
             return None;
         }
         if prev.index > core.committed && !core.log.holds(prev) {
-            return Some(refuse(core, prev.index));
+            return Some(refuse(core, number, prev.index));
         }
         let mut matched = prev.index;
         for entry in entries {
@@ -171,10 +176,10 @@ fn contradicts_commit(core: &Core, position: Position) -> bool {
 
 /// Why the append behind `prev` cannot be taken, with what the leader needs to go back a whole term at once
 /// (Raft paper 5.3, last paragraph).
-fn refuse(core: &Core, prev: Index) -> AppendOutcome {
+fn refuse(core: &Core, number: u64, prev: Index) -> AppendOutcome {
     let conflict = core.log.term_at(prev).and_then(|term| {
         let first = core.log.first_of_term(prev)?;
         Some(Position { index: first, term })
     });
-    AppendOutcome::Rejected { prev, last: core.log.last().index, conflict }
+    AppendOutcome::Rejected { number, prev, last: core.log.last().index, conflict }
 }

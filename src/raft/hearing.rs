@@ -41,9 +41,9 @@ impl Raft {
         match body {
             Body::PreVote { .. } => core.send(from, Body::PreVoteReply { granted: false }),
             Body::Vote { .. } => core.send(from, Body::VoteReply { granted: false }),
-            Body::Append { prev, .. } => {
-                let last = core.log.last().index;
-                let outcome = AppendOutcome::Rejected { prev: prev.index, last, conflict: None };
+            Body::Append { number, prev, .. } => {
+                let (number, prev, last) = (*number, prev.index, core.log.last().index);
+                let outcome = AppendOutcome::Rejected { number, prev, last, conflict: None };
                 core.send(from, Body::AppendReply(outcome));
             }
             Body::Heartbeat { .. } => {
@@ -81,9 +81,9 @@ impl Raft {
                 Role::Candidate(campaign) => campaign.on_answer(&self.core, from, granted, Next::Lead),
                 Role::Follower(_) | Role::PreCandidate(_) | Role::Leader(_) => Next::Stay,
             },
-            Body::Append { prev, commit, entries } => {
+            Body::Append { number, prev, commit, entries } => {
                 if let Some((follower, core)) = self.heard_leader(from) {
-                    follower.on_append(core, from, prev, commit, entries);
+                    follower.on_append(core, from, (number, prev), commit, entries);
                 }
                 Next::Stay
             }

@@ -181,9 +181,9 @@ impl Leader {
                 }
                 self.advance_commit(core);
             }
-            AppendOutcome::Rejected { prev, last, conflict } => {
+            AppendOutcome::Rejected { number, prev, last, conflict } => {
                 let hint = next_to_try(core, last, conflict);
-                match peer.rejected(prev, last, conflict, hint, (core.now, core.config.election_ticks.0)) {
+                match peer.rejected(number, prev, last, conflict, hint) {
                     Refusal::Late | Refusal::BackUp => {}
                     Refusal::Regressed { acknowledged, shown } => {
                         if bug!(31) {
@@ -296,8 +296,8 @@ fn send_append(
     let through = entries.last().map_or(prev.index, |entry| entry.position.index);
     let bytes = entries.iter().map(|entry| entry.payload.len()).sum();
     let commit = core.committed;
-    peer.sent(through, bytes, commit);
-    core.send(to, Body::Append { prev, commit, entries });
+    let number = peer.sent(through, bytes, commit);
+    core.send(to, Body::Append { number, prev, commit, entries });
     Ok(true)
 }
 

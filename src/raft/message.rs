@@ -47,6 +47,8 @@ pub enum Body {
     },
     /// Entries to hold (Raft paper 5.3). Empty ones probe.
     Append {
+        /// Which of this leader's appends to this follower it is, from 1: a refusal names it.
+        number: u64,
         /// The entry right before `entries`.
         prev: Position,
         /// The leader's commit index.
@@ -95,7 +97,10 @@ pub enum AppendOutcome {
     },
     /// No entry at `prev`, or another one.
     Rejected {
-        /// The `prev` of the refused message, so that a late answer is known as late.
+        /// The refused message's number: what was asked later is answered from a later state of the log, however late
+        /// the answers come.
+        number: u64,
+        /// The refused message's `prev`.
         prev: Index,
         /// The follower's last entry.
         last: Index,

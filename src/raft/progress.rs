@@ -44,14 +44,12 @@ pub(super) enum Transfer {
 enum Standing {
     Sound,
     /// One answer showed less than was acknowledged. It may be a late one, and so may the next ones, so the follower is
-    /// asked again and what it says is believed when those have had their time.
+    /// asked again, and only the answer to that is believed.
     Doubted {
-        /// The tick of that answer.
-        since: u64,
-        /// Whether another question has left.
-        asked: bool,
+        /// The number of the newest append that had left by then.
+        asked: u64,
     },
-    /// A later answer said the same: its disk lost what it had acknowledged (thesis 3.8). It counts again when it holds
+    /// It said the same when asked again: its disk lost what it had acknowledged (thesis 3.8). It counts again when it holds
     /// `acknowledged`.
     Regressed {
         acknowledged: Index,
@@ -76,6 +74,8 @@ pub(super) enum Refusal {
 
 #[derive(Debug)]
 pub(super) struct Progress {
+    /// Appends sent in this term.
+    appends: u64,
     /// Highest index known to be durable on the follower. Within a term only a regression lowers it.
     matched: Index,
     /// First index to send next: `matched < next`.
@@ -103,6 +103,7 @@ pub(super) struct Progress {
 impl Progress {
     pub(super) fn new(last: Index, (count_max, bytes_max): (usize, usize)) -> Self {
         Self {
+            appends: 0,
             matched: Index(0),
             next: last.next(),
             sent: last,
@@ -160,14 +161,12 @@ impl Progress {
         self.sending == Sending::Replicate && self.inflight.is_full()
     }
 
-    /// An append up to `through` with `bytes` of payload leaves, telling `commit`.
-    pub(super) fn sent(&mut self, through: Index, bytes: usize, commit: Index) {
+    /// An append up to `through` with `bytes` of payload leaves, telling `commit`. Returns its number.
+    pub(super) fn sent(&mut self, through: Index, bytes: usize, commit: Index) -> u64 {
+        self.appends += 1;
         self.sent = self.sent.max(through);
         self.told = self.told.max(commit.min(through));
         self.ask = false;
-        if let Standing::Doubted { asked, .. } = &mut self.standing {
-            *asked = true;
-        }
         match &mut self.sending {
             Sending::Probe { waiting } => *waiting = true,
             Sending::Replicate if through >= self.next => {
@@ -176,6 +175,7 @@ impl Progress {
             }
             Sending::Replicate | Sending::Snapshot(_) => {}
         }
+        self.appends
     }
 
     /// The commit index this follower can act on, where it was not told yet.
@@ -278,16 +278,16 @@ impl Progress {
     /// The follower has nothing, or something else, at `prev`. `hint` is the first index worth sending next.
     ///
     /// Late answers: everything sent since `matched` was acknowledged has its `prev` at or above it, and while probing
-    /// only the latest probe counts. What passes is either about an index above `matched`, or shows a loss, and a loss is
-    /// believed when another probe says the same more than `patience` ticks later: what was on its way at the first sign,
-    /// be it with the same `prev`, has arrived by then.
+    /// only that of the latest probe counts. What passes is either about an index above `matched`, or shows a loss, and a
+    /// loss is believed when an append that left after the first sign is refused alike: the follower was asked when it
+    /// had acknowledged `matched` already.
     pub(super) fn rejected(
         &mut self,
+        number: u64,
         prev: Index,
         last: Index,
         conflict: Option<Position>,
         hint: Index,
-        (now, patience): (u64, u32),
     ) -> Refusal {
         self.recent_active = true;
         self.answered = true;
@@ -296,30 +296,27 @@ impl Progress {
             Sending::Replicate => prev >= self.matched && prev <= self.sent,
             Sending::Snapshot(_) => false,
         };
-        if !probed && !bug!(19) {
+        if (!probed || number > self.appends) && !bug!(19) {
             return Refusal::Late;
         }
         let shown = conflict.map_or(last, |conflict| conflict.index.prev()).min(last);
         if self.matched > Index(0) && (last < self.matched || prev == self.matched) {
-            return self.shown_less(shown.min(self.matched.prev()), (now, patience));
+            return self.shown_less(number, shown.min(self.matched.prev()));
         }
         // Each round goes back by one at least, so that no sequence of hints can loop.
         self.probe(hint.min(prev));
         Refusal::BackUp
     }
 
-    fn shown_less(&mut self, shown: Index, (now, patience): (u64, u32)) -> Refusal {
+    fn shown_less(&mut self, number: u64, shown: Index) -> Refusal {
         let acknowledged = match self.standing {
             Standing::Sound => {
                 sometimes!("a refusal raised a doubt");
-                self.standing = Standing::Doubted { since: now, asked: false };
+                self.standing = Standing::Doubted { asked: self.appends };
                 self.probe(self.matched.next());
                 return Refusal::BackUp;
             }
-            Standing::Doubted { asked: false, .. } => return Refusal::Late,
-            Standing::Doubted { since, .. } if now.saturating_sub(since) <= u64::from(patience) => {
-                return Refusal::Late; // or too early: the next heartbeat's answer has it asked again
-            }
+            Standing::Doubted { asked } if number <= asked => return Refusal::Late,
             Standing::Doubted { .. } => self.matched,
             Standing::Regressed { acknowledged } => acknowledged,
         };

@@ -60,7 +60,7 @@ fn append() -> Body {
         Entry::new(Position::new(8, 2), Bytes::from_static(b"old")),
         Entry::new(Position::new(9, 3), Bytes::from_static(b"")),
     ];
-    Body::Append { prev: Position::new(7, 2), commit: Index(6), entries }
+    Body::Append { number: 4, prev: Position::new(7, 2), commit: Index(6), entries }
 }
 
 #[test]
@@ -69,14 +69,14 @@ fn messages() {
     check_message(Body::PreVoteReply { granted: true }, "03000000030101");
     check_message(Body::Vote { last: Position::new(9, 2), transfer: false }, "050000000302090200");
     check_message(Body::VoteReply { granted: false }, "03000000030300");
-    check_message(append(), "1400000003040702060202fcdc60d94b0303fc68424fbf006f6c64");
+    check_message(append(), "150000000304040702060202fcdc60d94b0303fc68424fbf006f6c64");
     check_message(
         Body::AppendReply(AppendOutcome::Accepted { matched: Index(9), full: false }),
         "0400000003050900",
     );
     let conflict = Some(Position::new(4, 1));
-    let rejected = AppendOutcome::Rejected { prev: Index(7), last: Index(5), conflict };
-    check_message(Body::AppendReply(rejected), "0700000003060705010401");
+    let rejected = AppendOutcome::Rejected { number: 4, prev: Index(7), last: Index(5), conflict };
+    check_message(Body::AppendReply(rejected), "080000000306040705010401");
     check_message(Body::Heartbeat { commit: Index(300), round: 70_000 }, "0a0000000307fb2c01fc70110100");
     check_message(Body::HeartbeatReply { round: 70_000, stuck: true }, "080000000308fc7011010001");
     check_message(Body::TimeoutNow, "020000000309");

@@ -49,6 +49,7 @@ enum WireBody {
         granted: bool,
     },
     Append {
+        number: u64,
         prev: Position,
         commit: Index,
         #[serde(deserialize_with = "codec::at_most::<ENTRIES_MAX, _, _>")]
@@ -59,6 +60,7 @@ enum WireBody {
         full: bool,
     },
     Rejected {
+        number: u64,
         prev: Index,
         last: Index,
         conflict: Option<Position>,
@@ -112,7 +114,8 @@ pub fn encode(message: &Message) -> Result<Option<Bytes>, WireError> {
         Body::PreVoteReply { granted } => WireBody::PreVoteReply { granted: *granted },
         Body::Vote { last, transfer } => WireBody::Vote { last: *last, transfer: *transfer },
         Body::VoteReply { granted } => WireBody::VoteReply { granted: *granted },
-        Body::Append { prev, commit, entries } => WireBody::Append {
+        Body::Append { number, prev, commit, entries } => WireBody::Append {
+            number: *number,
             prev: *prev,
             commit: *commit,
             entries: entries.iter().map(entry_head).collect(),
@@ -120,8 +123,8 @@ pub fn encode(message: &Message) -> Result<Option<Bytes>, WireError> {
         Body::AppendReply(AppendOutcome::Accepted { matched, full }) => {
             WireBody::Accepted { matched: *matched, full: *full }
         }
-        Body::AppendReply(AppendOutcome::Rejected { prev, last, conflict }) => {
-            WireBody::Rejected { prev: *prev, last: *last, conflict: *conflict }
+        Body::AppendReply(AppendOutcome::Rejected { number, prev, last, conflict }) => {
+            WireBody::Rejected { number: *number, prev: *prev, last: *last, conflict: *conflict }
         }
         Body::Heartbeat { commit, round } => WireBody::Heartbeat { commit: *commit, round: *round },
         Body::HeartbeatReply { round, stuck } => WireBody::HeartbeatReply { round: *round, stuck: *stuck },
@@ -162,14 +165,15 @@ pub fn decode(bytes: &Bytes) -> Result<Message, WireError> {
         WireBody::PreVoteReply { granted } => Body::PreVoteReply { granted },
         WireBody::Vote { last, transfer } => Body::Vote { last, transfer },
         WireBody::VoteReply { granted } => Body::VoteReply { granted },
-        WireBody::Append { prev, commit, entries } => Body::Append {
+        WireBody::Append { number, prev, commit, entries } => Body::Append {
+            number,
             prev,
             commit,
             entries: take_entries(prev.index, entries, &mut payloads, bytes.len())?,
         },
         WireBody::Accepted { matched, full } => Body::AppendReply(AppendOutcome::Accepted { matched, full }),
-        WireBody::Rejected { prev, last, conflict } => {
-            Body::AppendReply(AppendOutcome::Rejected { prev, last, conflict })
+        WireBody::Rejected { number, prev, last, conflict } => {
+            Body::AppendReply(AppendOutcome::Rejected { number, prev, last, conflict })
         }
         WireBody::Heartbeat { commit, round } => Body::Heartbeat { commit, round },
         WireBody::HeartbeatReply { round, stuck } => Body::HeartbeatReply { round, stuck },

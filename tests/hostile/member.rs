@@ -84,7 +84,7 @@ impl Mad {
     /// so `question` must be one that nobody has asked.
     async fn was_heard(&mut self, question: u64) -> bool {
         let prev = Position::new(question, 0);
-        let body = Body::Append { prev, commit: Index(0), entries: vec![] };
+        let body = Body::Append { number: 1, prev, commit: Index(0), entries: vec![] };
         let bytes = peer::encode(&Message { term: Term(0), body }).unwrap().unwrap();
         let _closed_or_not = self.send.write_all(&frame(KIND_RAFT, &bytes)).await;
         let answered = async {
@@ -153,7 +153,8 @@ fn absurd() -> Vec<Message> {
         )];
         let outcome = AppendOutcome::Accepted { matched: Index(number), full: false };
         let conflict = Some(Position::new(number, number));
-        let rejected = AppendOutcome::Rejected { prev: Index(number), last: Index(number), conflict };
+        let rejected =
+            AppendOutcome::Rejected { number: 1, prev: Index(number), last: Index(number), conflict };
         let bodies = [
             Body::PreVote { last },
             Body::PreVoteReply { granted: true },
@@ -161,8 +162,13 @@ fn absurd() -> Vec<Message> {
             Body::Vote { last, transfer: true },
             Body::Vote { last, transfer: false },
             Body::VoteReply { granted: true },
-            Body::Append { prev: last, commit: Index(number), entries: vec![] },
-            Body::Append { prev: Position::new(number.saturating_sub(1), 1), commit: Index(number), entries },
+            Body::Append { number: 1, prev: last, commit: Index(number), entries: vec![] },
+            Body::Append {
+                number: 1,
+                prev: Position::new(number.saturating_sub(1), 1),
+                commit: Index(number),
+                entries,
+            },
             Body::AppendReply(outcome),
             Body::AppendReply(rejected),
             Body::Heartbeat { commit: Index(number), round: number },
@@ -173,7 +179,8 @@ fn absurd() -> Vec<Message> {
     }
     // Of term 1, which is over or is the leader's own: gaps in the log.
     for index in [1_000_000, 1 << 40, 1 << 62, u64::MAX] {
-        let body = Body::Append { prev: Position::new(index, 1), commit: Index(index), entries: vec![] };
+        let body =
+            Body::Append { number: 1, prev: Position::new(index, 1), commit: Index(index), entries: vec![] };
         messages.push(Message { term: Term(0), body });
         messages.push(Message {
             term: Term(0),

@@ -51,7 +51,7 @@ fn without_space_a_follower_takes_no_commands() {
     let append = |raft: &mut Raft, index, payload| {
         let prev = Position::new(index - 1, if index == 2 { 1 } else { 2 });
         let entries = vec![Entry::new(Position::new(index, 2), payload)];
-        from_peer(raft, 2, Body::Append { prev, commit: Index(0), entries });
+        from_peer(raft, 2, Body::Append { number: 1, prev, commit: Index(0), entries });
         said(raft)
     };
     let accepted = |matched, full| {

@@ -51,12 +51,18 @@ impl Dice {
             3 => Body::VoteReply { granted: self.yes() },
             4 | 5 => {
                 let prev = self.position();
-                Body::Append { prev, commit: Index(self.number()), entries: self.entries(prev) }
+                Body::Append {
+                    number: self.number(),
+                    prev,
+                    commit: Index(self.number()),
+                    entries: self.entries(prev),
+                }
             }
             6 => {
                 Body::AppendReply(AppendOutcome::Accepted { matched: Index(self.number()), full: self.yes() })
             }
             7 => Body::AppendReply(AppendOutcome::Rejected {
+                number: self.number(),
                 prev: Index(self.number()),
                 last: Index(self.number()),
                 conflict: self.yes().then(|| self.position()),

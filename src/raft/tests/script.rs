@@ -337,12 +337,14 @@ fn inject(cluster: &mut Cluster, words: &Words<'_>) {
         "Vote" => Body::Vote { last: place("last"), transfer: words.has("transfer") },
         "VoteReply" => Body::VoteReply { granted },
         "Append" => {
-            Body::Append { prev: place("prev"), commit: index("commit"), entries: injected_entries(words) }
+            let (number, prev) = (words.number("number"), place("prev"));
+            Body::Append { number, prev, commit: index("commit"), entries: injected_entries(words) }
         }
         "Accepted" => {
             Body::AppendReply(AppendOutcome::Accepted { matched: index("matched"), full: words.has("full") })
         }
         "Rejected" => Body::AppendReply(AppendOutcome::Rejected {
+            number: words.number("number"),
             prev: index("prev"),
             last: index("last"),
             conflict: words.named.get("conflict").map(|word| position(word)),
@@ -451,15 +453,15 @@ fn describe(message: &Message) -> String {
             format!("Vote last={last}{}", if *transfer { " transfer" } else { "" })
         }
         Body::VoteReply { granted } => format!("VoteReply {}", answer(granted)),
-        Body::Append { prev, commit, entries } => {
-            format!("Append prev={prev} commit={commit} [{}]", describe_entries(entries))
+        Body::Append { number, prev, commit, entries } => {
+            format!("Append number={number} prev={prev} commit={commit} [{}]", describe_entries(entries))
         }
         Body::AppendReply(AppendOutcome::Accepted { matched, full }) => {
             format!("Accepted matched={matched}{}", if *full { " full" } else { "" })
         }
-        Body::AppendReply(AppendOutcome::Rejected { prev, last, conflict }) => {
+        Body::AppendReply(AppendOutcome::Rejected { number, prev, last, conflict }) => {
             let conflict = conflict.map_or(String::new(), |conflict| format!(" conflict={conflict}"));
-            format!("Rejected prev={prev} last={last}{conflict}")
+            format!("Rejected number={number} prev={prev} last={last}{conflict}")
         }
         Body::Heartbeat { commit, round } => format!("Heartbeat commit={commit} round={round}"),
         Body::HeartbeatReply { round, stuck } => {

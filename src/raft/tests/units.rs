@@ -240,28 +240,29 @@ fn progress_believes_no_claim_beyond_what_was_sent() {
 #[test]
 fn progress_goes_back_by_one_at_least() {
     let mut progress = Progress::new(Index(9), (2, 100));
-    progress.sent(Index(9), 0, Index(0));
+    let mut number = progress.sent(Index(9), 0, Index(0));
     // A hint that leads nowhere: the follower claims an end at or above what was probed.
     for prev in (0..=9).rev() {
-        assert_eq!(progress.rejected(Index(prev), Index(9), None, Index(10), (0, 10)), Refusal::BackUp);
+        let refusal = progress.rejected(number, Index(prev), Index(9), None, Index(10));
+        assert_eq!(refusal, Refusal::BackUp);
         assert_eq!(progress.next(), Index(prev).max(Index(1)));
-        progress.sent(Index(prev), 0, Index(0));
+        number = progress.sent(Index(prev), 0, Index(0));
     }
 }
 
 #[test]
-fn progress_names_a_regression_after_a_later_sign() {
-    const PATIENCE: u32 = 10;
+fn progress_names_a_regression_by_what_was_asked_after_the_first_sign() {
     let mut progress = replicating(5);
     let reject =
-        |progress: &mut Progress, now| progress.rejected(Index(5), Index(2), None, Index(3), (now, PATIENCE));
-    assert_eq!(reject(&mut progress, 100), Refusal::BackUp);
+        |progress: &mut Progress, number| progress.rejected(number, Index(5), Index(2), None, Index(3));
+    let before = progress.sent(Index(5), 0, Index(0));
+    assert_eq!(reject(&mut progress, before), Refusal::BackUp);
     assert_eq!(progress.counted(), Index(0));
-    assert_eq!(reject(&mut progress, 111), Refusal::Late, "it was not asked again yet");
-    progress.sent(Index(5), 0, Index(0));
-    assert_eq!(reject(&mut progress, 110), Refusal::Late, "as late as the first one, for all we know");
+    let after = progress.sent(Index(5), 0, Index(0));
+    assert_eq!(reject(&mut progress, before), Refusal::Late, "as late as the first one, for all we know");
+    assert_eq!(reject(&mut progress, after + 1), Refusal::Late, "no answer to anything");
     let expected = Refusal::Regressed { acknowledged: Index(5), shown: Index(2) };
-    assert_eq!(reject(&mut progress, 111), expected);
+    assert_eq!(reject(&mut progress, after), expected);
     assert_eq!(progress.next(), Index(3));
     progress.sent(Index(4), 0, Index(0));
     assert!(!progress.accepted(Index(5), false, Index(0), Index(0)), "an answer from before its loss");
@@ -276,33 +277,34 @@ fn progress_names_a_regression_after_a_later_sign() {
 #[test]
 fn progress_takes_another_entry_in_an_acknowledged_place_for_a_loss() {
     let mut progress = replicating(5);
-    let mut reject = |now| {
-        progress.sent(Index(5), 0, Index(0));
-        progress.rejected(Index(5), Index(9), Some(Position::new(4, 1)), Index(4), (now, 10))
+    let mut reject = || {
+        let number = progress.sent(Index(5), 0, Index(0));
+        progress.rejected(number, Index(5), Index(9), Some(Position::new(4, 1)), Index(4))
     };
-    assert_eq!(reject(100), Refusal::BackUp);
-    assert_eq!(reject(111), Refusal::Regressed { acknowledged: Index(5), shown: Index(3) });
+    assert_eq!(reject(), Refusal::BackUp);
+    assert_eq!(reject(), Refusal::Regressed { acknowledged: Index(5), shown: Index(3) });
     assert_eq!(progress.counted(), Index(0));
 }
 
 /// Several appends were on their way when one was lost: each is refused, and each refusal may be overtaken by the
-/// acknowledgement of what was sent again.
+/// acknowledgement of what was sent again, by any time.
 #[test]
 fn late_refusals_one_behind_the_other_are_no_regression() {
     let mut progress = replicating(5);
     let reject =
-        |progress: &mut Progress, now| progress.rejected(Index(5), Index(3), None, Index(4), (now, 10));
-    assert_eq!(reject(&mut progress, 7), Refusal::BackUp);
-    for now in 8..=17 {
+        |progress: &mut Progress, number| progress.rejected(number, Index(5), Index(3), None, Index(4));
+    let refused: Vec<u64> = (0..10).map(|_| progress.sent(Index(5), 0, Index(0))).collect();
+    assert_eq!(reject(&mut progress, refused[0]), Refusal::BackUp);
+    for (now, number) in (1..).zip(&refused[1..]) {
         progress.heartbeat_due();
         progress.alive(now, 10);
         assert!(progress.may_send(Index(5)), "asked again");
         progress.sent(Index(5), 0, Index(0));
-        assert_eq!(reject(&mut progress, now), Refusal::Late);
+        assert_eq!(reject(&mut progress, *number), Refusal::Late);
     }
     assert!(progress.accepted(Index(5), false, Index(0), Index(0)));
     assert_eq!((progress.counted(), progress.sending()), (Index(5), Sending::Replicate));
-    assert_eq!(reject(&mut progress, 30), Refusal::BackUp, "a new doubt, from the beginning");
+    assert_eq!(reject(&mut progress, refused[9]), Refusal::BackUp, "a new doubt, from the beginning");
 }
 
 #[test]
@@ -418,7 +420,7 @@ fn late_news_of_a_sealed_segment_is_not_about_the_entries_that_replaced_it() {
     let mut raft = follower_of_two(&[1, 1, 1], 0);
     let entries = vec![Entry::new(Position::new(2, 2), entry::command(b"new"))];
     let prev = Position::new(1, 1);
-    from_leader(&mut raft, 2, Body::Append { prev, commit: Index(0), entries: entries.clone() });
+    from_leader(&mut raft, 2, Body::Append { number: 1, prev, commit: Index(0), entries: entries.clone() });
     raft.sealed(Index(3));
     let (number, batch) = raft.ready(&NoStore).unwrap().batch.unwrap();
     assert_eq!(batch.entries, entries);
@@ -432,7 +434,7 @@ fn late_news_of_a_sealed_segment_is_not_about_the_entries_that_replaced_it() {
 fn what_is_cut_before_it_is_written_is_not_acknowledged() {
     let mut raft = follower_of_two(&[1], 1000);
     let entry = |term, index| Entry::new(Position::new(index, term), entry::command(b"x"));
-    let append = |entries| Body::Append { prev: Position::new(1, 1), commit: Index(0), entries };
+    let append = |entries| Body::Append { number: 1, prev: Position::new(1, 1), commit: Index(0), entries };
     from_leader(&mut raft, 2, append(Vec::new()));
     from_leader(&mut raft, 2, append(vec![entry(2, 2), entry(2, 3)]));
     from_leader(&mut raft, 3, append(vec![entry(3, 2)]));
@@ -452,6 +454,7 @@ fn an_append_does_not_join_the_batch_that_drops_the_log() {
     let membership = Membership { voters: [NodeId(1), NodeId(2)].into() };
     from_leader(&mut raft, 2, Body::InstallSnapshot { snapshot, membership });
     let append = Body::Append {
+        number: 1,
         prev: snapshot.position,
         commit: Index(9),
         entries: vec![Entry::new(Position::new(10, 2), entry::command(b"next"))],
@@ -474,7 +477,7 @@ fn own_snapshots_give_way_to_newer_ones() {
     from_leader(
         &mut raft,
         1,
-        Body::Append { prev: Position::new(3, 1), commit: Index(3), entries: Vec::new() },
+        Body::Append { number: 1, prev: Position::new(3, 1), commit: Index(3), entries: Vec::new() },
     );
     assert_eq!(raft.ready(&NoStore).unwrap().committed.len(), 3);
     raft.applied(Index(3));
@@ -514,6 +517,7 @@ fn an_entry_that_no_disk_takes_is_nobodys() {
     let mut raft = follower_of_two(&[1], usize::MAX);
     let max = raft.core.config.payload_max;
     let append = |size| Body::Append {
+        number: 1,
         prev: Position::new(1, 1),
         commit: Index(0),
         entries: vec![filled(2, 2, size)],

@@ -86,14 +86,15 @@ fn messages() {
         Entry::new(Position::new(9, 3), entry::no_op()),
     ];
     let (matched, last) = (Index(9), Index(5));
-    let rejected = AppendOutcome::Rejected { prev: Index(7), last, conflict: Some(Position::new(4, 1)) };
+    let rejected =
+        AppendOutcome::Rejected { number: 1, prev: Index(7), last, conflict: Some(Position::new(4, 1)) };
     let bodies = [
         ("pre_vote", Body::PreVote { last: Position::new(9, 2) }),
         ("pre_vote_reply", Body::PreVoteReply { granted: true }),
         ("vote", Body::Vote { last: Position::new(900, 70_000), transfer: true }),
         ("vote_reply", Body::VoteReply { granted: false }),
-        ("append", Body::Append { prev: Position::new(7, 2), commit: Index(6), entries }),
-        ("probe", Body::Append { prev: Position::new(7, 2), commit: Index(6), entries: vec![] }),
+        ("append", Body::Append { number: 1, prev: Position::new(7, 2), commit: Index(6), entries }),
+        ("probe", Body::Append { number: 1, prev: Position::new(7, 2), commit: Index(6), entries: vec![] }),
         ("accepted", Body::AppendReply(AppendOutcome::Accepted { matched, full: true })),
         ("rejected", Body::AppendReply(rejected)),
         ("heartbeat", Body::Heartbeat { commit: Index(300), round: 70_000 }),

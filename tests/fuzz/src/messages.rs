@@ -23,13 +23,19 @@ fn body(input: &mut Input<'_>, term: Term) -> Body {
         3 => Body::VoteReply { granted: input.yes() },
         4..=6 => {
             let prev = position(input);
-            Body::Append { prev, commit: Index(input.number()), entries: entries(input, prev, term) }
+            Body::Append {
+                number: 1,
+                prev,
+                commit: Index(input.number()),
+                entries: entries(input, prev, term),
+            }
         }
         7 => Body::AppendReply(AppendOutcome::Accepted { matched: Index(input.number()), full: input.yes() }),
         8 => Body::AppendReply(AppendOutcome::Rejected {
             prev: Index(input.number()),
             last: Index(input.number()),
             conflict: input.yes().then(|| position(input)),
+            number: input.number(),
         }),
         9 => Body::Heartbeat { commit: Index(input.number()), round: input.number() },
         10 => Body::HeartbeatReply { round: input.number(), stuck: input.yes() },

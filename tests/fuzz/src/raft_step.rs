@@ -154,7 +154,7 @@ impl Member {
             _ => {
                 let position = Position { index: status.last.index.next(), term: status.term };
                 let entries = vec![raftmap_storage::types::Entry::new(position, entry::command(&[7; 50]))];
-                Body::Append { prev: status.last, commit: status.last.index, entries }
+                Body::Append { number: 1, prev: status.last, commit: status.last.index, entries }
             }
         };
         let asked = matches!(body, Body::PreVoteReply { .. });
