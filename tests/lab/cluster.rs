@@ -72,6 +72,7 @@ impl Plan {
             loss: 0,
             doubled: 0,
             late: 0,
+            broken: 0,
         };
         setup.clocks = vec![1_000; nodes];
         setup.offsets = vec![Duration::ZERO; nodes];
@@ -104,9 +105,11 @@ impl Plan {
         self
     }
 
-    /// The course's bad network: up to 26 ms each way, one message of ten lost.
+    /// The course's bad network: up to 26 ms each way, one message of ten lost, and one of ten that a clerk sends or is
+    /// sent: with its connection, for a stream repeats what is lost as long as it stands.
     pub(crate) fn unreliable(mut self) -> Self {
-        self.setup.net = Net { delay: Duration::ZERO, jitter: millis(26), loss: 100, ..self.setup.net };
+        self.setup.net =
+            Net { delay: Duration::ZERO, jitter: millis(26), loss: 100, broken: 100, ..self.setup.net };
         self
     }
 
@@ -266,7 +269,7 @@ impl Lab {
 
     /// As the course's reliable network: nothing is lost or late from now on.
     pub(crate) fn calm_network(&mut self) {
-        let calm = Net { delay: millis(1), jitter: millis(1), loss: 0, doubled: 0, late: 0 };
+        let calm = Net { delay: millis(1), jitter: millis(1), loss: 0, doubled: 0, late: 0, broken: 0 };
         self.world.links.become_like(calm);
         self.tap().late = None;
     }

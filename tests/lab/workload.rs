@@ -126,6 +126,10 @@ impl Workload {
             run.iteration();
         }
         run.check_all();
+        if self.unreliable {
+            // Else nobody would notice if writes were not told from each other.
+            assert!(run.lab.mark("a write came twice and was answered from its session") > 0);
+        }
         run.lab.finish();
     }
 }

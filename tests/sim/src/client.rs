@@ -187,6 +187,7 @@ impl World {
         let bytes = encode_request(request).expect("within its limit");
         self.trace.bytes(&bytes);
         match self.links.carry(NetEnd::Client(client), NetEnd::Node(connection.node)) {
+            Some(time) if self.links.breaks() => self.after(time, Event::Disconnect { connection: number }),
             Some(time) => self.after(time, Event::Request { connection: number, bytes }),
             None => self.after(IDLE, Event::Disconnect { connection: number }),
         }

@@ -142,6 +142,11 @@ impl Links {
         Some(time)
     }
 
+    /// Whether what a client says, or is told, is lost with its connection.
+    pub fn breaks(&mut self) -> bool {
+        self.setup.broken > 0 && self.dice.permille(self.setup.broken)
+    }
+
     fn delay(&mut self) -> Duration {
         let jitter = Duration::from_micros(self.dice.below(self.setup.jitter.as_micros() as u64));
         let mut time = self.setup.delay + jitter;
@@ -197,7 +202,7 @@ impl Links {
         self.heal();
         self.setup.jitter = Duration::ZERO;
         self.bad.clear();
-        (self.setup.loss, self.setup.doubled, self.setup.late) = (0, 0, 0);
+        (self.setup.loss, self.setup.doubled, self.setup.late, self.setup.broken) = (0, 0, 0, 0);
     }
 
     /// Cuts links between nodes by `shape`; each client then sees some of the nodes.

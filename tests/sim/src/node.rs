@@ -75,6 +75,8 @@ pub struct Life {
     pub paused: Option<Vec<crate::world::Event>>,
     /// When each member last said that it follows, and in which term.
     pub confirmed: BTreeMap<usize, (Term, Duration)>,
+    /// The latest batch after which the disk was looked at.
+    pub looked: u64,
     /// Regressions named so far.
     pub named: u64,
     /// Checked up to here.
@@ -198,6 +200,7 @@ impl Node {
             still_since: None,
             missed: Duration::ZERO,
             committed: opened.replica.raft().snapshot_index(),
+            looked: 0,
             applied: opened.replica.map().applied_index(),
             replica: opened.replica,
             writer: Writer::new(opened.wal),

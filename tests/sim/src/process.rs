@@ -297,6 +297,9 @@ impl World {
             Err(error) => panic!("{response:?} has no bytes: {error}"),
         }
         match self.links.carry(End::Node(at), End::Client(found.client)) {
+            Some(time) if self.links.breaks() => {
+                self.after(time, Event::Disconnect { connection: client.0 });
+            }
             Some(time) => {
                 let response = Box::new(response);
                 self.after(time, Event::Response { connection: client.0, response });
@@ -410,12 +413,17 @@ impl World {
     }
 
     /// Whether the disk is to be looked at after this batch: that reads all of it, so more seldom where it holds much.
-    fn looks_after(&self, at: usize, batch: u64) -> bool {
-        if self.setup.looks_often {
-            return batch.is_multiple_of(LOOK_OFTEN);
+    fn looks_after(&mut self, at: usize, batch: u64) -> bool {
+        let node = &mut self.nodes[at];
+        let Some(life) = &mut node.life else { return false };
+        let least = if self.setup.looks_often { LOOK_OFTEN } else { LOOK_EVERY };
+        let due = |every: u64| batch / every > life.looked / every;
+        // How much the disk holds is asked only where that may matter.
+        if !due(least) || !self.setup.looks_often && !due(least.max(node.disk.used() / BYTES_A_BATCH)) {
+            return false;
         }
-        let every = || (self.nodes[at].disk.used() / BYTES_A_BATCH).next_power_of_two();
-        batch.is_multiple_of(LOOK_EVERY) && batch.is_multiple_of(every())
+        life.looked = batch;
+        true
     }
 
     /// What the log has just called durable is on the disk itself, and within its bound there.

@@ -120,6 +120,8 @@ pub struct Net {
     pub doubled: u64,
     /// Thousandths that are late by up to two seconds.
     pub late: u64,
+    /// Thousandths of what clients ask and are told that is lost with its connection.
+    pub broken: u64,
 }
 
 /// A way to break the world, for tests that want to see it go red.
@@ -358,6 +360,7 @@ impl Net {
             loss: dice.pick(&[0, 0, 5, 50, 150]),
             doubled: dice.pick(&[0, 0, 10, 100]),
             late: dice.pick(&[0, 0, 0, 20]),
+            broken: 0,
         }
     }
 }

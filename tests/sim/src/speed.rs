@@ -32,7 +32,7 @@ pub fn setup(seed: u64, length: Duration) -> Setup {
     setup.limits.sessions = 1_024;
     setup.wakeup = WAKEUP;
     (setup.faults, setup.looks_often) = (Faults::none(), false);
-    setup.net = Net { delay: millis(1) / 4, jitter: millis(1) / 4, loss: 0, doubled: 0, late: 0 };
+    setup.net = Net { delay: millis(1) / 4, jitter: millis(1) / 4, loss: 0, doubled: 0, late: 0, broken: 0 };
     setup.load = Load {
         clients: 5,
         pipeline: SLOTS / 5,
