@@ -316,7 +316,7 @@ impl Progress {
                 self.probe(self.matched.next());
                 return Refusal::BackUp;
             }
-            Standing::Doubted { asked } if number <= asked => return Refusal::Late,
+            Standing::Doubted { asked } if number <= asked && !bug!(19) => return Refusal::Late,
             Standing::Doubted { .. } => self.matched,
             Standing::Regressed { acknowledged } => acknowledged,
         };

@@ -37,6 +37,12 @@ fn leads(node: &Node) -> bool {
     node.life.as_ref().is_some_and(|life| life.replica.soft_state().role == RoleKind::Leader)
 }
 
+/// Segments that a disk may hold at the end beyond twice the log's bound: a snapshot is due at four, for only whole ones go;
+/// the one being written; a spare.
+const SEGMENTS_LEFT: u64 = 6;
+/// The snapshot in force, the one before it, and one that never came whole.
+const SNAPSHOTS_LEFT: u64 = 3;
+
 impl World {
     /// Faults are over: from here on everything must come right.
     pub fn calm_down(&mut self) {
@@ -202,6 +208,7 @@ impl World {
                 }
             }
             reached = applied.0;
+            self.must(self.keeps_little(at));
             let checked = self.watch.digest(node.id(), applied, digest);
             self.must(checked);
             // What a power cut at the very end would leave.
@@ -224,6 +231,23 @@ impl World {
             (history::UNSEARCHED, verdict.checks.windows.unknown),
             (history::STATES, self.watch.compared),
         ]);
+    }
+
+    /// What is behind the snapshot is gone from the disk too, in whole segments.
+    fn keeps_little(&self, at: usize) -> Result<(), String> {
+        let node = &self.nodes[at];
+        let Some(bound) = node.config.max_raft_state.filter(|_| !matches!(node.harm, Harm::Latent)) else {
+            return Ok(());
+        };
+        let files =
+            node.disk.files().into_iter().filter(|path| path.extension().is_some_and(|it| it == "snap"));
+        let snapshot = files.filter_map(|path| Some(node.disk.peek(&path)?.len() as u64)).max().unwrap_or(0);
+        let most = 2 * bound + SEGMENTS_LEFT * self.setup.sizes.log.segment_bytes + SNAPSHOTS_LEFT * snapshot;
+        let used = node.disk.used();
+        if used <= most {
+            return Ok(());
+        }
+        Err(format!("{} ends with {used} bytes on its disk, at most {most}", node.id()))
     }
 
     /// Terms rise by elections, and elections take time; where messages come through, they also need a reason.

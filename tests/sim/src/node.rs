@@ -73,8 +73,10 @@ pub struct Life {
     pub arrivals: Arrivals<ModelFs>,
     /// What happened while the process was stopped, for when it goes on.
     pub paused: Option<Vec<crate::world::Event>>,
-    /// When each member last said that it follows, and in which term.
+    /// When the newest round began that each member has answered, and in which term.
     pub confirmed: BTreeMap<usize, (Term, Duration)>,
+    /// When each round of confirmations began that it asked for, the newest of them.
+    pub rounds: BTreeMap<(Term, u64), Duration>,
     /// The latest batch after which the disk was looked at.
     pub looked: u64,
     /// Regressions named so far.
@@ -211,6 +213,7 @@ impl Node {
             arrivals: Arrivals::new(self.disk.clone(), self.config.dir.clone(), CLUSTER),
             paused: None,
             confirmed: BTreeMap::new(),
+            rounds: BTreeMap::new(),
             named: 0,
         });
         Ok(())

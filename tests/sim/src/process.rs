@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use raftmap::node::jobs;
 use raftmap::node::replica::{ClientId, Durable, Input, Job};
-use raftmap::raft::{BatchNumber, Body, Outbound, Regression, RoleKind, SoftState};
+use raftmap::raft::{BatchNumber, Body, Message, Outbound, Regression, RoleKind, SoftState};
 use raftmap::storage::Recovered;
 use raftmap::storage::model::Cut;
 use raftmap::storage::types::{Batch, NodeId, frame_len};
@@ -32,6 +32,8 @@ const LOOK_EVERY: u64 = 128;
 const LOOK_OFTEN: u64 = 32;
 /// Bytes of a disk that may be read for this, for each batch.
 const BYTES_A_BATCH: u64 = 512;
+/// Rounds of confirmations that a leader may have under way, and many more.
+const ROUNDS_KEPT: usize = 1_024;
 
 impl World {
     fn inside(&mut self, at: usize, time: Duration, inner: Inner) {
@@ -238,12 +240,24 @@ impl World {
             panic!("{} cannot send {outbound:?}", self.nodes[at].id());
         };
         self.trace.bytes(&bytes);
+        self.note_round(at, &outbound.message);
         let to = outbound.to.0 as usize - 1;
         let late = self.tap.as_mut().map_or(Duration::ZERO, |tap| tap.sent(&outbound.message, bytes.len()));
         for time in self.links.travel(self.now, End::Node(at), End::Node(to)).into_iter().flatten() {
             self.after(time + late, Event::Peer { from: at, to, bytes: bytes.clone() });
         }
         self.note_links();
+    }
+
+    /// Of the rounds that leave with heartbeats: when each began.
+    fn note_round(&mut self, at: usize, message: &Message) {
+        let (Body::Heartbeat { round, .. }, Some(life)) = (&message.body, &mut self.nodes[at].life) else {
+            return;
+        };
+        life.rounds.entry((message.term, *round)).or_insert(self.now);
+        if life.rounds.len() > ROUNDS_KEPT {
+            life.rounds.pop_first();
+        }
     }
 
     fn note_links(&mut self) {
@@ -264,10 +278,12 @@ impl World {
     pub fn heard(&mut self, from: usize, to: usize, bytes: &Bytes) {
         let message =
             peer::decode(bytes).unwrap_or_else(|error| panic!("the simulated net harms nothing: {error}"));
-        if let (Body::HeartbeatReply { .. }, Some(life)) = (&message.body, &mut self.nodes[to].life) {
-            // A reply of an older term may come late: it takes nothing back.
+        if let (Body::HeartbeatReply { round, .. }, Some(life)) = (&message.body, &mut self.nodes[to].life)
+            && let Some(began) = life.rounds.get(&(message.term, *round))
+        {
+            // Whoever answers has followed since the round began, not since the answer came; one that comes late takes nothing back.
             let newest = life.confirmed.entry(from).or_default();
-            *newest = (*newest).max((message.term, self.now));
+            *newest = (*newest).max((message.term, *began));
         }
         self.push(to, Input::Peer { from: NodeId(from as u64 + 1), message });
     }

@@ -21,7 +21,7 @@ pub struct Answering<'a> {
     pub term: Term,
     /// The state it was read from.
     pub index: Index,
-    /// When each member last confirmed that it follows, and in which term.
+    /// When the newest round began in which each member confirmed that it follows, and in which term.
     pub confirmed: &'a BTreeMap<usize, (Term, Duration)>,
     /// How many members, itself among them, are a majority.
     pub majority: usize,
