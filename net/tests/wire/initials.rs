@@ -117,6 +117,30 @@ fn malformed_parameters() -> Vec<Vec<u8>> {
     ]
 }
 
+/// Whoever sends under somebody else's address has the answer sent there, so there must be little of it: three times as much as
+/// came (RFC 9000, 8.1), repeated or not, and the goodbye, which quinn does not count.
+#[test]
+fn first_packets_are_answered_with_little() {
+    const GOODBYE: usize = 64;
+    let world = World::new(|plan| plan.limits.handshakes = 4_096);
+    let hello = client_hello(&world, parameters());
+    // All at once, each from an address that never says anything again.
+    let sockets: Vec<UdpSocket> = (0..40)
+        .map(|_| {
+            let socket = UdpSocket::bind("127.0.0.1:0").expect("an address");
+            socket.set_read_timeout(Some(Duration::from_millis(100))).expect("settable");
+            socket.send_to(&packet(&crypto(0, &hello)), world.server.addr).expect("sent");
+            socket
+        })
+        .collect();
+    eventually("they are given up", || world.server.peers.stats().refused >= sockets.len() as u64);
+    let mut answer = [0; 2_048];
+    let answers =
+        sockets.iter().map(|socket| std::iter::from_fn(|| socket.recv(&mut answer).ok()).sum::<usize>());
+    let answers: Vec<usize> = answers.collect();
+    assert!(answers.iter().all(|bytes| (1..=3 * DATAGRAM + GOODBYE).contains(bytes)), "{answers:?}");
+}
+
 #[test]
 fn malformed_transport_parameters_are_refused() {
     let world = World::new(|plan| plan.limits.handshakes = 4_096);

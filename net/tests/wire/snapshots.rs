@@ -172,7 +172,7 @@ fn a_stuck_receiver_ends_the_transfer() {
 }
 
 #[test]
-fn a_lost_connection_ends_the_transfer_and_the_rest_comes_later() {
+fn a_lost_connection_ends_the_transfer() {
     let runtime = runtime();
     let (one, two, kept) = receiver(&runtime, Duration::from_millis(5), usize::MAX);
     let body = body(30_000_000);

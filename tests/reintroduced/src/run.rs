@@ -20,7 +20,11 @@ pub(crate) enum Verdict {
         seed: Option<u64>,
         words: String,
     },
-    /// The process died without a word of any test.
+    /// The process asked for more memory than there is, in these words.
+    NoMemory {
+        words: String,
+    },
+    /// It died without a word of any test: of what, nobody knows.
     Died {
         status: String,
     },
@@ -34,8 +38,8 @@ impl Verdict {
     /// Whether this notices a bug.
     pub(crate) fn is_red(&self) -> bool {
         match self {
-            Self::Red { .. } | Self::Died { .. } => true,
-            Self::Green | Self::Hung | Self::Empty => false,
+            Self::Red { .. } | Self::NoMemory { .. } => true,
+            Self::Died { .. } | Self::Green | Self::Hung | Self::Empty => false,
         }
     }
 
@@ -46,6 +50,7 @@ impl Verdict {
                 let seed = seed.map(|seed| format!(" at seed {seed}")).unwrap_or_default();
                 format!("red in {test}{seed}: {words}")
             }
+            Self::NoMemory { words } => format!("died: {words}"),
             Self::Died { status } => format!("died: {status}"),
             Self::Hung => format!("did not end within {TIME_LIMIT:?}"),
             Self::Empty => "no test ran".into(),
@@ -90,7 +95,14 @@ fn judge(status: ExitStatus, log: &Path) -> std::io::Result<Verdict> {
     if status.success() {
         return Ok(if text.contains("\nrunning 0 tests") { Verdict::Empty } else { Verdict::Green });
     }
-    Ok(red(&text).unwrap_or_else(|| Verdict::Died { status: status.to_string() }))
+    let died = || Verdict::Died { status: status.to_string() };
+    Ok(red(&text).or_else(|| no_memory(&text)).unwrap_or_else(died))
+}
+
+/// What the allocator says before it ends a process.
+fn no_memory(text: &str) -> Option<Verdict> {
+    let words = text.lines().find(|line| line.starts_with("memory allocation of "))?;
+    Some(Verdict::NoMemory { words: words.into() })
 }
 
 /// The first test that failed, what its first panic said, and the seed it names.
