@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, Once, PoisonError};
 use std::time::{Duration, Instant};
 
 use peak_alloc::PeakAlloc;
@@ -19,13 +19,19 @@ static ONE: Mutex<()> = Mutex::new(());
 
 const EXTRA_BYTES: usize = 64 * 1024 * 1024;
 /// A write takes longer than this only where somebody was elected or the leader was held up. Machines under load are slow.
-const WRITE_MAX: Duration = Duration::from_secs(2);
+const WRITE_MAX: Duration = Duration::from_secs(1);
+/// What a follower waits for a leader where nobody says otherwise.
+const HEARING: Duration = Duration::from_millis(250);
+/// Of all such times of all nodes, so many per hundred may pass without a word, and a few more where the machine itself
+/// halts.
+const DEAF_PERCENT: usize = 5;
+const DEAF_MORE: usize = 2;
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 pub(crate) struct Arena {
     pub(crate) runtime: Runtime,
     pub(crate) dir: tempfile::TempDir,
-    pub(crate) nodes: BTreeMap<u64, Node>,
+    pub(crate) nodes: BTreeMap<u64, Arc<Node>>,
     pub(crate) addresses: BTreeMap<u64, SocketAddr>,
     _one: MutexGuard<'static, ()>,
 }
@@ -49,7 +55,7 @@ impl Arena {
             // So that a machine under load is not taken for a leader that is gone.
             config.timing.election_min = Duration::from_millis(1_000);
             config.timing.election_max = Duration::from_millis(2_000);
-            (*id, runtime.block_on(Node::start(config)).unwrap())
+            (*id, Arc::new(runtime.block_on(Node::start(config)).unwrap()))
         };
         let nodes: BTreeMap<_, _> = running.iter().map(start).collect();
         for node in nodes.values() {
@@ -69,7 +75,7 @@ impl Arena {
 
     /// Term and role of each node.
     fn reigns(&self) -> Vec<(u64, String)> {
-        let status = |node: &Node| self.runtime.block_on(node.node_status()).expect("it runs");
+        let status = |node: &Arc<Node>| self.runtime.block_on(node.node_status()).expect("it runs");
         self.nodes.values().map(status).map(|status| (status.term.0, status.role)).collect()
     }
 
@@ -80,6 +86,8 @@ impl Arena {
         let writer = Writer::start(&self.runtime, clerk);
         writer.wait_for(20);
         let before = self.reigns();
+        let panicked = panics();
+        let pulses: Vec<_> = self.nodes.values().map(|node| Pulse::start(&self.runtime, node)).collect();
         HEAP.reset_peak_usage();
         let heap = HEAP.current_usage();
 
@@ -92,8 +100,60 @@ impl Arena {
         let extra = HEAP.peak_usage().saturating_sub(heap);
         assert!(extra < EXTRA_BYTES, "{extra} bytes of heap more than before");
         assert_eq!(self.reigns(), before, "somebody was elected");
+        assert_eq!(panics(), panicked, "something panicked");
+        let heard: Vec<_> = pulses.into_iter().map(|pulse| pulse.stop(&self.runtime)).collect();
+        let (deaf, all) = heard.iter().fold((0, 0), |(deaf, all), one| (deaf + one.0, all + one.1));
+        let most = all * DEAF_PERCENT / 100 + DEAF_MORE;
+        assert!(
+            deaf <= most,
+            "{deaf} of {all} times of {HEARING:?} in which a node heard of nothing: {heard:?}"
+        );
         let longest = writer.stop(&self.runtime);
         assert!(longest < WRITE_MAX, "a write took {longest:?}");
+    }
+}
+
+/// Panics of all threads and tasks of this process, also of those that nobody waits for.
+fn panics() -> u64 {
+    static PANICS: AtomicU64 = AtomicU64::new(0);
+    static COUNTED: Once = Once::new();
+    COUNTED.call_once(|| {
+        let before = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |info| {
+            PANICS.fetch_add(1, Ordering::SeqCst);
+            before(info);
+        }));
+    });
+    PANICS.load(Ordering::SeqCst)
+}
+
+/// Whether a node hears of the writes that go on: a follower does by what its leader says.
+struct Pulse {
+    stop: Arc<AtomicBool>,
+    task: tokio::task::JoinHandle<(usize, usize)>,
+}
+
+impl Pulse {
+    fn start(runtime: &Runtime, node: &Arc<Node>) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let (node, stopped) = (node.clone(), stop.clone());
+        let task = runtime.spawn(async move {
+            let (mut deaf, mut all, mut heard) = (0, 0, None);
+            while !stopped.load(Ordering::SeqCst) {
+                let committed = node.node_status().await.expect("it runs").committed;
+                all += 1;
+                deaf += usize::from(heard.replace(committed) == Some(committed));
+                tokio::time::sleep(HEARING).await;
+            }
+            (deaf, all)
+        });
+        Self { stop, task }
+    }
+
+    /// Times without a word, of so many.
+    fn stop(self, runtime: &Runtime) -> (usize, usize) {
+        self.stop.store(true, Ordering::SeqCst);
+        runtime.block_on(self.task).expect("its node ran")
     }
 }
 

@@ -1,6 +1,7 @@
 //! Hostile peers against whole nodes: strangers who should not come in, and a member whose certificate is sound but who
-//! says what no member would. During each attack nothing panics, the heap grows by less than 64 MiB (the attackers'
-//! included: they are in this process), nobody is elected, and writes go on.
+//! says what no member would. During each attack no thread and no task panics, the heap grows by less than 64 MiB
+//! (the attackers' included: they are in this process), nobody is elected, writes go on, and every node hears of them
+//! within the time after which a follower would ask for votes.
 
 #![allow(
     clippy::unwrap_used,

@@ -141,6 +141,45 @@ fn a_hello_that_does_not_fit_is_refused_in_words() {
     });
 }
 
+/// All streams that a member may have, each with a first byte or the first bytes of a frame, and nothing more.
+async fn fall_silent(mad: &Mad) -> (usize, usize) {
+    let (patience, mut two_way, mut one_way) = (Duration::from_millis(100), 0, 0);
+    while let Ok(Ok((mut send, recv))) = tokio::time::timeout(patience, mad.connection.open_bi()).await {
+        let _closed_or_not = send.write_all(&frame(SNAPSHOT_OFFER, b"hi")[..9]).await;
+        std::mem::forget((send, recv));
+        two_way += 1;
+    }
+    while let Ok(Ok(mut send)) = tokio::time::timeout(patience, mad.connection.open_uni()).await {
+        let _closed_or_not = send.write_all(&frame(KIND_RAFT, b"hi")[..9]).await;
+        std::mem::forget(send);
+        one_way += 1;
+    }
+    (two_way, one_way)
+}
+
+/// A member may keep its connection for ever, and its streams: what they hold is bounded by their number.
+#[test]
+fn a_member_with_all_streams_silent_holds_nothing_up() {
+    let arena = Arena::new(&[2, 3]);
+    arena.under(|| {
+        let mads = arena.runtime.block_on(async {
+            let mut mads = Vec::new();
+            for to in [2, 3] {
+                let mad = Mad::new(&arena, to).await;
+                assert_eq!(fall_silent(&mad).await, (3, 4), "all that node {to} lets it have");
+                mads.push(mad);
+            }
+            tokio::time::sleep(Duration::from_secs(5)).await;
+            mads
+        });
+        // What it says on its first stream is heard nevertheless.
+        for mut mad in mads {
+            assert!(mad.connection.close_reason().is_none(), "{:?}", mad.connection.close_reason());
+            assert!(arena.runtime.block_on(mad.was_heard(1)), "nobody listens any more");
+        }
+    });
+}
+
 /// Numbers that no member gets to, in every kind of message.
 fn absurd() -> Vec<Message> {
     let far = [u64::MAX, u64::MAX - 1, 1 << 63, (1 << 62) + 1, 1 << 62, 1 << 61, 1 << 40];
