@@ -10,6 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use peak_alloc::PeakAlloc;
 use raftmap::kv::{Command, Limits, LogTime, Outcome, Owner, Proposal, Request, SessionId, StateMachine};
+use raftmap::node::inbox::Bounds;
 use raftmap::node::open::Sizes;
 use raftmap::node::replica::{ClientId, Input};
 use raftmap::raft::RoleKind;
@@ -128,7 +129,7 @@ fn server() -> World {
     let payload_max = limits.proposal_bytes() as u32 + 1;
     let log = Options { segment_bytes: 4 * MIB as u64, payload_max, spares: 1, batch_bytes: 4 * MIB };
     setup.nodes = 1;
-    (setup.limits, setup.max_raft_state) = (limits, None);
+    (setup.limits, setup.max_raft_state, setup.inbox) = (limits, None, Bounds::default());
     setup.sizes = Sizes { log, tail_bytes: 0, ..Sizes::new(None, payload_max) };
     (setup.clocks, setup.syncs) = (vec![1_000], vec![Duration::from_millis(1)]);
     setup.offsets = vec![Duration::ZERO];

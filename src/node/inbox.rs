@@ -6,17 +6,28 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::replica::Input;
+use crate::raft::{Body, Message};
 
-/// Most bytes of entries from members waiting here. One more message is dropped: the leader sends it again.
-pub const PEER_BYTES_MAX: usize = 32 << 20;
-/// Most bytes of other messages from members waiting here. One more is dropped, as any message may be lost.
-pub const URGENT_BYTES_MAX: usize = 4 << 20;
-/// Most requests of clients waiting here, and most bytes of them. One more is answered `Busy`.
-pub const CLIENTS_MAX: usize = 16_384;
-/// See [`CLIENTS_MAX`].
-pub const CLIENT_BYTES_MAX: usize = 64 << 20;
+/// What may wait here at most.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bounds {
+    /// Bytes of entries from members, or one message. One more is dropped: the leader sends it again.
+    pub peer_bytes: usize,
+    /// Bytes of other messages from members. One more is dropped, as any message may be lost.
+    pub urgent_bytes: usize,
+    /// Requests of clients. One more is answered `Busy`.
+    pub clients: usize,
+    /// Bytes of them.
+    pub client_bytes: usize,
+}
 
-/// Where an input comes from, and so what bounds it.
+impl Default for Bounds {
+    fn default() -> Self {
+        Self { peer_bytes: 32 << 20, urgent_bytes: 4 << 20, clients: 16_384, client_bytes: 64 << 20 }
+    }
+}
+
+/// Where an input comes from, and so which of the [`Bounds`] is for it.
 #[derive(Clone, Copy, Debug)]
 pub enum Lane {
     /// The node's own threads; bounded by what they were given to do.
@@ -27,6 +38,16 @@ pub enum Lane {
     Peer(usize),
     /// Clients, with the bytes of the request.
     Client(usize),
+}
+
+impl Lane {
+    /// That of a member's message of so many bytes.
+    pub fn of(message: &Message, bytes: usize) -> Self {
+        match message.body {
+            Body::Append { .. } => Self::Peer(bytes),
+            _ => Self::Urgent(bytes),
+        }
+    }
 }
 
 /// Why an input was not taken.
@@ -40,6 +61,7 @@ pub enum Refused {
 
 #[derive(Default)]
 struct State {
+    bounds: Bounds,
     inputs: VecDeque<Input>,
     urgent_bytes: usize,
     peer_bytes: usize,
@@ -63,6 +85,16 @@ impl std::fmt::Debug for Inbox {
 }
 
 impl Inbox {
+    /// An inbox for as much; production's is the default.
+    pub fn new(bounds: Bounds) -> Self {
+        Self { state: Mutex::new(State { bounds, ..State::default() }), filled: Condvar::new() }
+    }
+
+    /// Nothing waits.
+    pub fn is_empty(&self) -> bool {
+        self.lock().inputs.is_empty()
+    }
+
     /// Puts an input in; never blocks.
     pub fn push(&self, lane: Lane, input: Input) -> Result<(), Refused> {
         let mut state = self.lock();
@@ -116,17 +148,18 @@ impl State {
         match lane {
             Lane::Own => true,
             Lane::Urgent(bytes) => {
-                let fits = self.urgent_bytes + bytes <= URGENT_BYTES_MAX;
+                let fits = self.urgent_bytes + bytes <= self.bounds.urgent_bytes;
                 self.urgent_bytes += if fits { bytes } else { 0 };
                 fits
             }
             Lane::Peer(bytes) => {
-                let fits = self.peer_bytes + bytes <= PEER_BYTES_MAX || self.peer_bytes == 0;
+                let fits = self.peer_bytes + bytes <= self.bounds.peer_bytes || self.peer_bytes == 0;
                 self.peer_bytes += if fits { bytes } else { 0 };
                 fits
             }
             Lane::Client(bytes) => {
-                let fits = self.clients < CLIENTS_MAX && self.client_bytes + bytes <= CLIENT_BYTES_MAX;
+                let Bounds { clients, client_bytes, .. } = self.bounds;
+                let fits = self.clients < clients && self.client_bytes + bytes <= client_bytes;
                 if fits {
                     self.clients += 1;
                     self.client_bytes += bytes;
@@ -143,17 +176,28 @@ mod tests {
 
     #[test]
     fn every_lane_has_its_bound_and_a_drain_makes_room() {
-        let inbox = Inbox::default();
-        assert!(inbox.push(Lane::Peer(PEER_BYTES_MAX), Input::Tick).is_ok());
+        let (inbox, bounds) = (Inbox::default(), Bounds::default());
+        assert!(inbox.push(Lane::Peer(bounds.peer_bytes), Input::Tick).is_ok());
         assert_eq!(inbox.push(Lane::Peer(1), Input::Tick), Err(Refused::Full));
-        assert!(inbox.push(Lane::Urgent(URGENT_BYTES_MAX), Input::Tick).is_ok());
+        assert!(inbox.push(Lane::Urgent(bounds.urgent_bytes), Input::Tick).is_ok());
         assert_eq!(inbox.push(Lane::Urgent(1), Input::Tick), Err(Refused::Full));
-        assert!(inbox.push(Lane::Client(CLIENT_BYTES_MAX), Input::Tick).is_ok());
+        assert!(inbox.push(Lane::Client(bounds.client_bytes), Input::Tick).is_ok());
         assert_eq!(inbox.push(Lane::Client(1), Input::Tick), Err(Refused::Full));
         assert!(inbox.push(Lane::Own, Input::Tick).is_ok());
         assert_eq!(inbox.drain(Duration::ZERO).map(|inputs| inputs.len()), Some(4));
         assert!(inbox.push(Lane::Peer(1), Input::Tick).is_ok());
         assert!(inbox.push(Lane::Client(1), Input::Tick).is_ok());
+    }
+
+    #[test]
+    fn one_large_append_always_has_its_place_and_requests_are_counted_too() {
+        let inbox = Inbox::new(Bounds { peer_bytes: 10, urgent_bytes: 10, clients: 2, client_bytes: 100 });
+        assert!(inbox.push(Lane::Peer(11), Input::Tick).is_ok());
+        assert_eq!(inbox.push(Lane::Peer(1), Input::Tick), Err(Refused::Full));
+        assert_eq!(inbox.push(Lane::Urgent(11), Input::Tick), Err(Refused::Full));
+        for taken in [Ok(()), Ok(()), Err(Refused::Full)] {
+            assert_eq!(inbox.push(Lane::Client(1), Input::Tick), taken);
+        }
     }
 
     #[test]

@@ -71,10 +71,7 @@ impl<F: Fs> PeerHandler for Ears<F> {
 impl<F: Fs> Ears<F> {
     fn message(&self, peer: u64, payload: &Bytes) -> Result<(), String> {
         let message = peer::decode(payload).map_err(|error| error.to_string())?;
-        let lane = match message.body {
-            Body::Append { .. } => Lane::Peer(payload.len()),
-            _ => Lane::Urgent(payload.len()),
-        };
+        let lane = Lane::of(&message, payload.len());
         if self.inbox.push(lane, Input::Peer { from: NodeId(peer), message }).is_err() {
             tracing::debug!(peer, "the inbox is full: a message was dropped");
         }

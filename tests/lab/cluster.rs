@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use raftmap::kv::SessionId;
+use raftmap::node::inbox::Bounds;
 use raftmap::node::open::Sizes;
 use raftmap::node::replica::Input;
 use raftmap::raft::{RoleKind, Status};
@@ -63,6 +64,7 @@ impl Plan {
         setup.timing = Timing::default();
         setup.max_raft_state = None;
         setup.limits = limits;
+        setup.inbox = Bounds::default();
         setup.sizes = Sizes { log, ..Sizes::new(None, payload_max) };
         setup.load = Load { clients: 0, pipeline: 0, forget: 0, deadline: millis(5_000), ..setup.load };
         setup.faults = Faults { kill: true, power: true, torn: true, ..Faults::none() };
@@ -73,6 +75,7 @@ impl Plan {
             doubled: 0,
             late: 0,
             broken: 0,
+            uneven: false,
         };
         setup.clocks = vec![1_000; nodes];
         setup.offsets = vec![Duration::ZERO; nodes];
@@ -269,7 +272,15 @@ impl Lab {
 
     /// As the course's reliable network: nothing is lost or late from now on.
     pub(crate) fn calm_network(&mut self) {
-        let calm = Net { delay: millis(1), jitter: millis(1), loss: 0, doubled: 0, late: 0, broken: 0 };
+        let calm = Net {
+            delay: millis(1),
+            jitter: millis(1),
+            loss: 0,
+            doubled: 0,
+            late: 0,
+            broken: 0,
+            uneven: false,
+        };
         self.world.links.become_like(calm);
         self.tap().late = None;
     }

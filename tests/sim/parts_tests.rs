@@ -5,8 +5,12 @@ use std::path::Path;
 use std::time::Duration;
 
 use raftmap_sim::clocks::{Leap, once};
+use raftmap_sim::dice::Dice;
+use raftmap_sim::less::{HARMS, Less};
 use raftmap_sim::marks;
+use raftmap_sim::net::{End, Links};
 use raftmap_sim::queue::Queue;
+use raftmap_sim::setup::{Net, Setup};
 use raftmap_sim::shrink::reason;
 use raftmap_sim::tally::Tally;
 use raftmap_sim::trace::Trace;
@@ -20,6 +24,54 @@ fn events_come_by_time_and_then_in_the_order_they_were_put() {
     assert_eq!(queue.due(), Some(Duration::ZERO));
     let popped: String = std::iter::from_fn(|| queue.pop()).map(|(_, event)| event).collect();
     assert_eq!(popped, "dbeacf");
+}
+
+/// Of so many messages on each of six directed links: how many were lost, and the mean delay of the others.
+fn roads(links: &mut Links) -> BTreeSet<(u32, Duration)> {
+    let ends = [End::Node(0), End::Node(1), End::Client(0)];
+    let pairs = ends.iter().flat_map(|from| ends.iter().map(move |to| (*from, *to)));
+    let road = |(from, to)| {
+        let taken: Vec<_> = (0..1_000).filter_map(|_| links.travel(Duration::ZERO, from, to)[0]).collect();
+        let count = taken.len() as u32;
+        (1_000 - count, taken.iter().sum::<Duration>() / count)
+    };
+    pairs.filter(|(from, to)| from != to).map(road).collect()
+}
+
+#[test]
+fn each_direction_of_an_uneven_link_has_its_own_delay_and_loss_until_all_is_calm() {
+    let millis = Duration::from_millis;
+    let net = |uneven| Net {
+        delay: millis(5),
+        jitter: millis(0),
+        loss: 100,
+        doubled: 0,
+        late: 0,
+        broken: 0,
+        uneven,
+    };
+    let links = |uneven| Links::new(net(uneven), Dice::new(1, "net"), Dice::new(1, "each link"));
+    let even = roads(&mut links(false));
+    assert!(even.iter().all(|(lost, delay)| (50..150).contains(lost) && *delay == millis(5)), "{even:?}");
+    let mut links = links(true);
+    let uneven = roads(&mut links);
+    let delays: BTreeSet<_> = uneven.iter().map(|(_, delay)| *delay).collect();
+    assert!(delays.len() == 6 && delays.iter().all(|delay| (millis(2)..=millis(10)).contains(delay)));
+    let few_or_many = |lost: &u32| *lost < 50 || *lost > 150;
+    assert!(uneven.iter().filter(|(lost, _)| few_or_many(lost)).count() >= 2, "{uneven:?}");
+    links.calm();
+    assert_eq!(roads(&mut links), BTreeSet::from([(0, millis(5))]));
+}
+
+#[test]
+fn each_harm_can_be_left_out() {
+    let text = |setup: &Setup| format!("{:?}", Setup { less: Less::default(), ..setup.clone() });
+    for harm in HARMS {
+        let less = Less { without: [harm.to_owned()].into(), ..Less::default() };
+        let changed =
+            (0..400).map(Setup::draw).any(|setup| text(&less.clone().of(setup.clone())) != text(&setup));
+        assert!(changed, "{harm} is in no setup, or is not left out");
+    }
 }
 
 #[test]
@@ -112,6 +164,9 @@ fn a_tally_goes_on_from_its_file() {
     let mut before = tally();
     assert_eq!(before.begin(), 9);
     before.violations.insert(3, "two leaders in term 4".into());
+    before.ran_by("a1b2c3");
+    before.ran_by("a1b2c3");
+    assert!(before.write().contains("build 2 a1b2c3\n"));
     assert_eq!(Tally::read(&before.write()), Ok(before));
     assert!(Tally::read("next").is_err());
     assert!(Tally::read("worlds many").is_err());

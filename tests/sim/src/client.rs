@@ -187,7 +187,10 @@ impl World {
         let bytes = encode_request(request).expect("within its limit");
         self.trace.bytes(&bytes);
         match self.links.carry(NetEnd::Client(client), NetEnd::Node(connection.node)) {
-            Some(time) if self.links.breaks() => self.after(time, Event::Disconnect { connection: number }),
+            Some(time) if self.links.breaks() => {
+                self.trace.sometimes("a connection broke with what a client asked");
+                self.after(time, Event::Disconnect { connection: number });
+            }
             Some(time) => self.after(time, Event::Request { connection: number, bytes }),
             None => self.after(IDLE, Event::Disconnect { connection: number }),
         }

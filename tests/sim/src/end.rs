@@ -2,6 +2,7 @@
 //! minority that stays broken or not. Then what clients saw is judged, and what the disks hold.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::time::Duration;
 
 use raftmap::raft::RoleKind;
@@ -42,6 +43,13 @@ fn leads(node: &Node) -> bool {
 const SEGMENTS_LEFT: u64 = 6;
 /// The snapshot in force, the one before it, and one that never came whole.
 const SNAPSHOTS_LEFT: u64 = 3;
+
+/// What broke off is dropped when the next one begins.
+const UNFINISHED_LEFT: usize = 1;
+
+fn is_unfinished(path: &Path) -> bool {
+    path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("tmp-"))
+}
 
 impl World {
     /// Faults are over: from here on everything must come right.
@@ -173,6 +181,9 @@ impl World {
                 return Err(format!("node {} still holds {held:?}, or has work: {busy}", node.id()));
             }
             let raft = life.replica.raft().status();
+            if !life.inbox.is_empty() || raft.last.index != raft.committed {
+                return Err(format!("node {} has {:?} and a log to {}", node.id(), life.inbox, raft.last));
+            }
             states.push((node.id(), raft.term, raft.role, raft.leader, raft.committed, raft.applied));
         }
         if self.transfers.values().any(|transfer| transfer.ends().iter().all(|at| !self.broken.contains(at)))
@@ -239,8 +250,12 @@ impl World {
         let Some(bound) = node.config.max_raft_state.filter(|_| !matches!(node.harm, Harm::Latent)) else {
             return Ok(());
         };
-        let files =
-            node.disk.files().into_iter().filter(|path| path.extension().is_some_and(|it| it == "snap"));
+        let files = node.disk.files();
+        let unfinished = files.iter().filter(|path| is_unfinished(path)).count();
+        if unfinished > UNFINISHED_LEFT {
+            return Err(format!("{} ends with {unfinished} unfinished files: {files:?}", node.id()));
+        }
+        let files = files.into_iter().filter(|path| path.extension().is_some_and(|it| it == "snap"));
         let snapshot = files.filter_map(|path| Some(node.disk.peek(&path)?.len() as u64)).max().unwrap_or(0);
         let most = 2 * bound + SEGMENTS_LEFT * self.setup.sizes.log.segment_bytes + SNAPSHOTS_LEFT * snapshot;
         let used = node.disk.used();
@@ -256,7 +271,7 @@ impl World {
         let elections = (self.now.as_millis() / shortest.as_millis()) as u64;
         self.must(self.watch.terms(8 + 2 * elections + self.upsets));
         let net = &self.setup.net;
-        if net.loss == 0 && net.late == 0 {
+        if net.loss == 0 && net.late == 0 && !net.uneven {
             self.must(self.watch.terms(8 + 4 * self.upsets));
         }
     }

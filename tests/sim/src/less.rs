@@ -5,7 +5,9 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
-use crate::setup::Setup;
+use raftmap::node::inbox::Bounds;
+
+use crate::setup::{Setup, WAKEUP};
 
 /// See the module's description. Its text is what `raftmap-sim replay` takes behind the seed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -22,7 +24,10 @@ pub struct Less {
 }
 
 /// What harms all the time, and is not on the schedule.
-pub const HARMS: [&str; 7] = ["loss", "doubled", "late", "drift", "torn", "recovery", "pipeline"];
+pub const HARMS: [&str; 15] = [
+    "loss", "doubled", "late", "broken", "uneven", "inbox", "drift", "offsets", "wakeup", "torn", "recovery",
+    "crippled", "total", "open", "pipeline",
+];
 
 impl Less {
     pub fn leaves_out(&self, number: u64, kind: &str) -> bool {
@@ -40,10 +45,24 @@ impl Less {
         net.loss = if without("loss") { 0 } else { net.loss };
         net.doubled = if without("doubled") { 0 } else { net.doubled };
         net.late = if without("late") { 0 } else { net.late };
+        net.broken = if without("broken") { 0 } else { net.broken };
+        net.uneven &= !without("uneven");
         setup.faults.torn &= !without("torn");
         setup.faults.in_recovery = if without("recovery") { 0 } else { setup.faults.in_recovery };
+        setup.faults.crippled &= !without("crippled");
+        setup.faults.total &= !without("total");
+        setup.load.open &= !without("open");
+        if without("inbox") {
+            setup.inbox = Bounds::default();
+        }
         if without("drift") {
             setup.clocks.fill(1_000);
+        }
+        if without("offsets") {
+            setup.offsets.fill(Duration::ZERO);
+        }
+        if without("wakeup") {
+            setup.wakeup = WAKEUP;
         }
         if without("pipeline") {
             setup.load.pipeline = 1;

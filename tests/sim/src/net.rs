@@ -27,6 +27,9 @@ pub struct Links {
     severed: BTreeSet<End>,
     /// Links that are worse than the others.
     bad: BTreeMap<(End, End), Bad>,
+    /// What each link is like where they are uneven, and how that is drawn.
+    own: BTreeMap<(End, End), Own>,
+    each: Dice,
     /// When the latest message arrives on each link: one that comes before it has overtaken it.
     latest: BTreeMap<(End, End), Duration>,
     /// What befell messages since the last question.
@@ -43,6 +46,16 @@ pub struct Bad {
     /// Thousandths, on top.
     pub doubled: u64,
 }
+
+/// How one direction of a link differs from the others at all times, in hundredths of what they have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Own {
+    delay: u32,
+    loss: u64,
+    doubled: u64,
+}
+
+const LIKE_THE_OTHERS: Own = Own { delay: 100, loss: 100, doubled: 100 };
 
 /// What became of messages.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -86,10 +99,12 @@ impl Shape {
 pub const SHAPES: [Shape; 5] = [Shape::One, Shape::Halves, Shape::Bridge, Shape::Ring, Shape::OneWay];
 
 impl Links {
-    pub fn new(setup: Net, dice: Dice) -> Self {
+    pub fn new(setup: Net, dice: Dice, each: Dice) -> Self {
         Self {
             setup,
             dice,
+            own: BTreeMap::new(),
+            each,
             cut: BTreeSet::new(),
             severed: BTreeSet::new(),
             bad: BTreeMap::new(),
@@ -107,18 +122,19 @@ impl Links {
         if self.is_cut(from, to) {
             return [None; 2];
         }
-        if self.dice.permille(self.setup.loss + loss) {
+        let own = self.own(from, to);
+        if self.dice.permille(self.setup.loss * own.loss / 100 + loss) {
             self.befell.lost = true;
             self.lost += 1;
             return [None; 2];
         }
-        let first = self.delay() + slower;
+        let first = self.delay(own) + slower;
         let mut second = None;
-        if self.dice.permille(self.setup.doubled + doubled) {
+        if self.dice.permille(self.setup.doubled * own.doubled / 100 + doubled) {
             self.befell.doubled = true;
             self.befell.doubled_by_a_bad_link |= doubled > 0;
             self.doubled += 1;
-            second = Some(self.delay() + slower);
+            second = Some(self.delay(own) + slower);
         }
         let latest = self.latest.entry((from, to)).or_default();
         self.befell.overtook |= now + first < *latest;
@@ -134,8 +150,9 @@ impl Links {
             return None;
         }
         let slower = self.bad.get(&(from, to)).map_or(Duration::ZERO, |bad| bad.slower);
-        let mut time = self.delay() + slower;
-        while self.dice.permille(self.setup.loss) {
+        let own = self.own(from, to);
+        let mut time = self.delay(own) + slower;
+        while self.dice.permille(self.setup.loss * own.loss / 100) {
             self.lost += 1;
             time += self.setup.delay * 2 + Duration::from_millis(20);
         }
@@ -147,9 +164,19 @@ impl Links {
         self.setup.broken > 0 && self.dice.permille(self.setup.broken)
     }
 
-    fn delay(&mut self) -> Duration {
+    fn own(&mut self, from: End, to: End) -> Own {
+        if !self.setup.uneven {
+            return LIKE_THE_OTHERS;
+        }
+        let each = &mut self.each;
+        let draw =
+            || Own { delay: each.between(50, 200) as u32, loss: each.below(201), doubled: each.below(201) };
+        *self.own.entry((from, to)).or_insert_with(draw)
+    }
+
+    fn delay(&mut self, own: Own) -> Duration {
         let jitter = Duration::from_micros(self.dice.below(self.setup.jitter.as_micros() as u64));
-        let mut time = self.setup.delay + jitter;
+        let mut time = (self.setup.delay + jitter) * own.delay / 100;
         if self.dice.permille(self.setup.late) {
             self.late += 1;
             time += Duration::from_millis(self.dice.below(2_000));
@@ -203,6 +230,7 @@ impl Links {
         self.setup.jitter = Duration::ZERO;
         self.bad.clear();
         (self.setup.loss, self.setup.doubled, self.setup.late, self.setup.broken) = (0, 0, 0, 0);
+        self.setup.uneven = false;
     }
 
     /// Cuts links between nodes by `shape`; each client then sees some of the nodes.

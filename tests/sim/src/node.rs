@@ -6,8 +6,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use raftmap::node::arrivals::Arrivals;
+use raftmap::node::inbox::{Bounds, Inbox};
 use raftmap::node::open::{self, Opened, Sizes};
-use raftmap::node::replica::{ClientId, Host, Input, Job, Replica};
+use raftmap::node::replica::{ClientId, Host, Job, Replica};
 use raftmap::raft::{BatchNumber, Outbound, SoftState};
 use raftmap::storage::model::ModelFs;
 use raftmap::storage::types::{Batch, ClusterId, Index, NodeId, Term};
@@ -32,6 +33,8 @@ pub struct Node {
     pub life: Option<Life>,
     /// Lives so far; the running one's number.
     pub lives: u64,
+    /// What may wait for its replica.
+    pub inbox: Bounds,
     /// Thousandths of true time.
     pub clock: u64,
     /// Usual time of a sync.
@@ -65,7 +68,7 @@ pub struct Life {
     pub missed: Duration,
     pub replica: Replica,
     pub writer: Writer,
-    pub inbox: Vec<Input>,
+    pub inbox: Inbox,
     pub tick_due: bool,
     /// The replica's thread was woken and has not run yet.
     pub woken: bool,
@@ -132,6 +135,7 @@ impl Node {
             shadow: Shadow::default(),
             life: None,
             lives: 0,
+            inbox: Bounds::default(),
             clock,
             sync,
             slowness: 1,
@@ -206,7 +210,7 @@ impl Node {
             applied: opened.replica.map().applied_index(),
             replica: opened.replica,
             writer: Writer::new(opened.wal),
-            inbox: Vec::new(),
+            inbox: Inbox::new(self.inbox),
             tick_due: false,
             woken: false,
             jobs: VecDeque::new(),

@@ -3,8 +3,10 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use raftmap::node::inbox::Lane;
 use raftmap::node::jobs;
 use raftmap::node::replica::{ClientId, Durable, Input, Job};
+use raftmap::node::serve::submit;
 use raftmap::raft::{BatchNumber, Body, Message, Outbound, Regression, RoleKind, SoftState};
 use raftmap::storage::Recovered;
 use raftmap::storage::model::Cut;
@@ -75,10 +77,15 @@ impl World {
         }
     }
 
-    /// Something is in the inbox; the thread takes it, and what comes meanwhile, a little later.
+    /// Something that the node itself, or a test, puts into the inbox.
     pub fn push(&mut self, at: usize, input: Input) {
-        let Some(life) = &mut self.nodes[at].life else { return };
-        life.inbox.push(input);
+        let Some(life) = &self.nodes[at].life else { return };
+        life.inbox.push(Lane::Own, input).expect("it has no bound, and a life that is over has no inbox");
+        self.filled(at);
+    }
+
+    /// The thread takes what is in the inbox, and what comes meanwhile, a little later.
+    fn filled(&mut self, at: usize) {
         let delay = Duration::from_micros(self.schedule.below(self.setup.wakeup.as_micros() as u64));
         self.rouse(at, delay);
     }
@@ -97,7 +104,7 @@ impl World {
         let Some(life) = &mut node.life else { return };
         life.woken = false;
         let mut tray = std::mem::take(&mut self.tray);
-        for input in life.inbox.drain(..) {
+        for input in life.inbox.drain(Duration::ZERO).unwrap_or_default() {
             life.replica.step(clock, input, &mut tray);
         }
         if std::mem::take(&mut life.tick_due) {
@@ -285,7 +292,15 @@ impl World {
             let newest = life.confirmed.entry(from).or_default();
             *newest = (*newest).max((message.term, *began));
         }
-        self.push(to, Input::Peer { from: NodeId(from as u64 + 1), message });
+        let Some(life) = &self.nodes[to].life else { return };
+        let lane = Lane::of(&message, bytes.len());
+        match life.inbox.push(lane, Input::Peer { from: NodeId(from as u64 + 1), message }) {
+            Ok(()) => self.filled(to),
+            Err(_) if matches!(lane, Lane::Peer(_)) => {
+                self.trace.sometimes("an inbox had no room for entries")
+            }
+            Err(_) => self.trace.sometimes("an inbox had no room for what is urgent"),
+        }
     }
 
     pub fn asked(&mut self, connection: u64, at: usize, bytes: &Bytes) {
@@ -294,7 +309,14 @@ impl World {
         if matches!(request.body, Ask::Read(_) | Ask::Stale(_)) {
             self.watch.reads.asked(self.now, connection, request.id);
         }
-        self.push(at, Input::Client { client: ClientId(connection), owner: OWNER, request });
+        let (Some(life), client) = (&self.nodes[at].life, ClientId(connection)) else { return };
+        match submit(&life.inbox, client, OWNER, request, bytes.len()) {
+            Ok(()) => self.filled(at),
+            Err(response) => {
+                self.trace.sometimes("an inbox had no room for a request");
+                self.reply(at, client, response);
+            }
+        }
     }
 
     fn reply(&mut self, at: usize, client: ClientId, response: Response) {
@@ -314,6 +336,7 @@ impl World {
         }
         match self.links.carry(End::Node(at), End::Client(found.client)) {
             Some(time) if self.links.breaks() => {
+                self.trace.sometimes("a connection broke with what a client was told");
                 self.after(time, Event::Disconnect { connection: client.0 });
             }
             Some(time) => {

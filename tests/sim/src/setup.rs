@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use raftmap::node::inbox::Bounds;
 use raftmap::node::open::Sizes;
 use raftmap::storage::Options;
 use raftmap::{Limits, NodeConfig, Timing};
@@ -27,6 +28,8 @@ pub struct Setup {
     pub max_raft_state: Option<u64>,
     pub limits: Limits,
     pub sizes: Sizes,
+    /// What may wait for a replica.
+    pub inbox: Bounds,
     pub load: Load,
     pub faults: Faults,
     pub net: Net,
@@ -122,6 +125,8 @@ pub struct Net {
     pub late: u64,
     /// Thousandths of what clients ask and are told that is lost with its connection.
     pub broken: u64,
+    /// Each direction of each link has a delay, a loss and a doubling of its own, around these.
+    pub uneven: bool,
 }
 
 /// A way to break the world, for tests that want to see it go red.
@@ -204,6 +209,8 @@ impl Setup {
         (faults.total, faults.harm, faults.directory) =
             (total, faults.harm && !total, faults.directory && !total);
         net.doubled = if nodes == 1 { 0 } else { net.doubled };
+        let mut links = Dice::new(seed, "links");
+        (net.uneven, net.broken) = (links.below(4) == 0, links.pick(&[0, 0, 0, 0, 0, 0, 5, 50]));
         let wakeup = Dice::new(seed, "threads").pick(&[WAKEUP, WAKEUP, WAKEUP, millis(5)]);
         let offsets = (0..nodes).map(|_| dice.time(millis(1), millis(86_400_000))).collect();
         // Long enough for each kind to have its turn.
@@ -216,6 +223,7 @@ impl Setup {
             max_raft_state,
             limits,
             sizes,
+            inbox: draw_inbox(&mut Dice::new(seed, "inbox"), &limits),
             load,
             faults,
             net,
@@ -270,6 +278,19 @@ fn draw_sizes(dice: &mut Dice, max_raft_state: Option<u64>, limits: &Limits, seg
         inflight_bytes: dice.pick(&[20_000, 200_000]),
         uncommitted_bytes: dice.pick(&[20_000, 200_000]),
         waiting: dice.between(1, 64) as usize,
+    }
+}
+
+/// A quarter of the worlds has inboxes that are full now and then: whatever is largest fits an empty one.
+fn draw_inbox(dice: &mut Dice, limits: &Limits) -> Bounds {
+    if dice.below(4) > 0 {
+        return Bounds::default();
+    }
+    Bounds {
+        peer_bytes: dice.pick(&[1, 2_000, 50_000]),
+        urgent_bytes: dice.pick(&[300, 300, 4_000]),
+        clients: dice.between(1, 8) as usize,
+        client_bytes: limits.proposal_bytes() + 1_000,
     }
 }
 
@@ -361,6 +382,7 @@ impl Net {
             doubled: dice.pick(&[0, 0, 10, 100]),
             late: dice.pick(&[0, 0, 0, 20]),
             broken: 0,
+            uneven: false,
         }
     }
 }

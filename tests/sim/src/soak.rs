@@ -18,6 +18,7 @@ const SAVE: Duration = Duration::from_secs(60);
 /// The file cannot be read, written or understood.
 pub fn run(file: &Path, from: u64, length: Duration, threads: usize) -> Result<Tally, String> {
     let mut tally = Tally::load(file, from)?;
+    let build = build()?;
     // What was under way when the run before stopped.
     let again = std::mem::take(&mut tally.open);
     tally.open.clone_from(&again);
@@ -28,7 +29,9 @@ pub fn run(file: &Path, from: u64, length: Duration, threads: usize) -> Result<T
             let seed = left.unwrap_or_else(|| hold(&tally).begin());
             let before = cpu();
             let ended = World::attempt(Setup::draw(seed)).map_err(|failure| failure.what);
-            hold(&tally).end(seed, ended, cpu() - before);
+            let mut tally = hold(&tally);
+            tally.end(seed, ended, cpu() - before);
+            tally.ran_by(&build);
         }
     };
     std::thread::scope(|scope| {
@@ -46,6 +49,12 @@ pub fn run(file: &Path, from: u64, length: Duration, threads: usize) -> Result<T
     let tally = tally.into_inner().unwrap_or_else(PoisonError::into_inner);
     tally.save(file)?;
     Ok(tally)
+}
+
+/// The name of this program: the first digits of its file's hash.
+fn build() -> Result<String, String> {
+    let bytes = std::env::current_exe().and_then(std::fs::read).map_err(|error| error.to_string())?;
+    Ok(blake3::hash(&bytes).to_hex().chars().take(12).collect())
 }
 
 fn hold<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use raftmap::Timing;
+use raftmap::node::inbox::Bounds;
 use raftmap::node::open::Sizes;
 
 use crate::setup::{Faults, Load, Net, Setup, WAKEUP};
@@ -30,9 +31,11 @@ pub fn setup(seed: u64, length: Duration) -> Setup {
     (setup.clocks, setup.syncs) = (vec![1_000; 3], vec![millis(1); 3]);
     setup.sizes = Sizes::new(setup.max_raft_state, limits.proposal_bytes() as u32 + 1);
     setup.limits.sessions = 1_024;
-    setup.wakeup = WAKEUP;
+    (setup.wakeup, setup.inbox) = (WAKEUP, Bounds::default());
     (setup.faults, setup.looks_often) = (Faults::none(), false);
-    setup.net = Net { delay: millis(1) / 4, jitter: millis(1) / 4, loss: 0, doubled: 0, late: 0, broken: 0 };
+    let quarter = millis(1) / 4;
+    setup.net =
+        Net { delay: quarter, jitter: quarter, loss: 0, doubled: 0, late: 0, broken: 0, uneven: false };
     setup.load = Load {
         clients: 5,
         pipeline: SLOTS / 5,

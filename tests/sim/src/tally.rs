@@ -36,6 +36,8 @@ pub struct Tally {
     /// In how many worlds a fault was drawn and never went wrong.
     pub never: BTreeMap<String, u64>,
     pub marks: BTreeMap<String, u64>,
+    /// Worlds by the program that ran them, which its file's hash names: what several found is not what one did.
+    pub builds: BTreeMap<String, u64>,
     /// Why, by seed.
     pub violations: BTreeMap<u64, String>,
 }
@@ -75,6 +77,11 @@ impl Tally {
         sum(&mut self.checked, &report.checked);
         sum(&mut self.faults, &report.faults);
         sum(&mut self.marks, &report.marks);
+    }
+
+    /// Another world was run by this program.
+    pub fn ran_by(&mut self, build: &str) {
+        *self.builds.entry(build.to_owned()).or_default() += 1;
     }
 
     /// Why the run is red, if it is.
@@ -120,6 +127,7 @@ impl Tally {
             ("fault", &self.faults),
             ("worlds without", &self.never),
             ("mark", &self.marks),
+            ("worlds by build", &self.builds),
         ];
         for (title, counts) in tables {
             counts.iter().for_each(|(name, count)| println!("{count:>12} {title}: {name}"));
@@ -154,6 +162,7 @@ impl Tally {
             ("fault", &self.faults),
             ("never", &self.never),
             ("mark", &self.marks),
+            ("build", &self.builds),
         ];
         for (kind, counts) in tables {
             counts.iter().for_each(|(name, count)| line(format_args!("{kind} {count} {name}")));
@@ -198,6 +207,9 @@ impl Tally {
             }
             "mark" => {
                 self.marks.insert(words.to_owned(), number);
+            }
+            "build" => {
+                self.builds.insert(words.to_owned(), number);
             }
             "violation" => drop(self.violations.insert(number, words.to_owned())),
             _ => return None,

@@ -19,6 +19,8 @@ pub struct Transfer {
     from: usize,
     from_life: u64,
     to: usize,
+    /// Of the leader that sends it.
+    term: Term,
     /// The receiving life, once it has begun to receive.
     receiving: Option<(u64, Arriving<ModelFs>)>,
     snapshot: SnapshotId,
@@ -62,8 +64,18 @@ impl World {
         let (from_life, to) = (node.lives, peer.0 as usize - 1);
         let announcement = Announcement { term, snapshot, membership }.encode();
         let announcement = self.must(announcement.map_err(|error| error.to_string()));
-        let transfer =
-            Transfer { from, from_life, to, receiving: None, snapshot, announcement, raw, piece, pause };
+        let transfer = Transfer {
+            from,
+            from_life,
+            to,
+            term,
+            receiving: None,
+            snapshot,
+            announcement,
+            raw,
+            piece,
+            pause,
+        };
         self.transfers.insert(number, transfer);
         self.next_piece(number);
     }
@@ -112,7 +124,12 @@ impl World {
     /// One piece; true when it was the last one.
     fn receive(&mut self, transfer: &mut Transfer) -> Result<bool, ()> {
         let (receiving, mut arriving) = match transfer.receiving.take() {
-            Some(receiving) => receiving,
+            Some(receiving) => {
+                if self.watch.reigns_after(transfer.term) {
+                    self.trace.sometimes("a snapshot went on arriving when another leader was elected");
+                }
+                receiving
+            }
             None => self.accept(transfer)?,
         };
         if !self.alive(transfer.to, receiving) {

@@ -64,6 +64,11 @@ impl Watch {
         &self.committed
     }
 
+    /// Whether anybody was elected in a later term.
+    pub fn reigns_after(&self, term: Term) -> bool {
+        self.leaders.last_key_value().is_some_and(|(latest, _)| *latest > term)
+    }
+
     /// At most one leader a term (election safety, Raft paper Figure 3), and it has everything that was committed.
     pub fn changed(&mut self, now: Duration, node: &Node, state: SoftState) -> Checked {
         let id = node.id();

@@ -361,6 +361,7 @@ impl World {
         let nodes = (0..setup.nodes).map(|at| {
             let disk = ModelFs::new(Dice::new(seed, &format!("disk {at}")).number());
             let mut node = Node::new(setup.node(at), setup.sizes, disk, setup.clocks[at], setup.syncs[at]);
+            node.inbox = setup.inbox;
             node.ahead = setup.offsets.get(at).copied().unwrap_or_default();
             if setup.sabotage == Some(Sabotage::LyingDisks) {
                 let effect = Effect::SyncLied(seed);
@@ -376,7 +377,7 @@ impl World {
             clients: (0..setup.load.clients).map(client).collect(),
             connections: Connections::default(),
             promises: Promises::default(),
-            links: Links::new(setup.net.clone(), Dice::new(seed, "net")),
+            links: Links::new(setup.net.clone(), Dice::new(seed, "net"), Dice::new(seed, "each link")),
             transfers: BTreeMap::new(),
             transfers_begun: 0,
             watch: Watch::default(),
