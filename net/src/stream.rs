@@ -103,7 +103,7 @@ impl FrameReader {
     }
 
     /// As [`FrameReader::next`] from somebody who may begin frames that never end: a frame must come at its pace, and
-    /// while a large one comes it takes up room in `large`, and `widen` gives it as much of a window.
+    /// while a large one comes it takes up room in `large`, and `widen` lets that much more come.
     pub(crate) async fn next_at(
         &mut self,
         pace: Pace,
@@ -121,9 +121,7 @@ impl FrameReader {
                     // Until there is room, what comes waits in the usual window.
                     let _room = Credit::take(large, None, length).await;
                     widen(length);
-                    let frame = self.rest(length, pace).await;
-                    widen(0);
-                    return frame;
+                    return self.rest(length, pace).await;
                 }
             }
         }

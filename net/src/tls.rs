@@ -222,13 +222,15 @@ pub(crate) fn widen_for_peer(connection: &quinn::Connection) {
     connection.set_max_concurrent_uni_streams(VarInt::from_u32(PEER_STREAMS));
 }
 
-/// Lets a request of this length come as fast as it can; 0 for the time between large ones.
+/// Lets a request of this length come as fast as it can, and no more than that: a window that shrinks takes nothing back,
+/// but what is read then gives nothing new until it is as small again.
 pub(crate) fn widen_for_request(connection: &quinn::Connection, length: usize) {
     if bug!(34) {
         return;
     }
     let length = u32::try_from(length).unwrap_or(u32::MAX);
     connection.set_receive_window(VarInt::from_u32(STRANGER_RECEIVE_WINDOW.saturating_add(length)));
+    connection.set_receive_window(VarInt::from_u32(STRANGER_RECEIVE_WINDOW));
 }
 
 fn transport(limits: &Limits, keep_alive: Option<Duration>, local: bool) -> TransportConfig {

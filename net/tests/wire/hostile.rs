@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use quinn::{Connection, ConnectionError, Endpoint};
+use quinn::{Connection, ConnectionError, Endpoint, SendStream};
 use raftmap_net::relay::{Relay, Weather};
 use raftmap_net::*;
 use tokio::runtime::Runtime;
@@ -347,6 +347,52 @@ fn a_large_request_crosses_a_long_road_in_time() {
     let answer =
         answer.unwrap_or_else(|end| panic!("{end}; slow: {}", world.server.peers.stats().slow_senders));
     assert!(answer.ends_with(&frame(REPLY, b"client/eve")), "{answer:?}");
+}
+
+/// How many of these bytes the other side lets be sent within a moment.
+async fn taken(send: &mut SendStream, bytes: &[u8]) -> usize {
+    let mut count = 0;
+    let patience = Duration::from_millis(500);
+    while let Ok(Ok(more)) = tokio::time::timeout(patience, send.write(&bytes[count..])).await {
+        count += more;
+        if count == bytes.len() {
+            break;
+        }
+    }
+    count
+}
+
+/// A window that was given to one large request is no room for the next, which waits for its own with little on the way.
+#[test]
+fn a_large_request_leaves_no_window_behind() {
+    let world = World::new(|plan| {
+        plan.limits.request_patience = Duration::from_secs(60);
+        plan.limits.large_requests = plan.limits.request_frame + frame(REQUEST, b"").len();
+    });
+    let large = frame(REQUEST, &[b"hold".as_slice(), &vec![b'x'; 1_500_000]].concat());
+    let (hello, question) = (frame(HELLO, b"hi"), frame(REQUEST, b"who am i"));
+    let answer = frame(REPLY, b"client/eve");
+    let (greedy, other) =
+        (world.knock(Some("eve"), CLIENT).unwrap(), world.knock(Some("eve"), CLIENT).unwrap());
+    world.runtime.block_on(async {
+        let (mut send, mut recv) = greedy.open_bi().await.unwrap();
+        send.write_all(&[&hello[..], &large, &question].concat()).await.unwrap();
+        let mut answers = vec![0; hello.len() + answer.len()];
+        recv.read_exact(&mut answers).await.unwrap();
+        assert!(answers.ends_with(&answer));
+
+        let (mut begun, mut heard) = other.open_bi().await.unwrap();
+        begun.write_all(&[&hello[..], &large[..large.len() - 1]].concat()).await.unwrap();
+        let taken = taken(&mut send, &large).await;
+        assert!((50_000..200_000).contains(&taken), "{taken} bytes of a request that has no room");
+
+        // Once there is room it goes on to its end.
+        begun.write_all(&large[large.len() - 1..]).await.unwrap();
+        send.write_all(&[&large[taken..], &question].concat()).await.unwrap();
+        recv.read_exact(&mut answers[hello.len()..]).await.unwrap();
+        assert!(answers.ends_with(&answer));
+        assert!(heard.read(&mut [0; 64]).await.unwrap().is_some());
+    });
 }
 
 /// A byte now and then is not enough, though it is never silent for long.
