@@ -50,9 +50,11 @@ enum Standing {
         asked: u64,
     },
     /// It said the same when asked again: its disk lost what it had acknowledged (thesis 3.8). It counts again when it holds
-    /// `acknowledged`.
+    /// `acknowledged`. Until then only the answer to an append behind this one too shows another loss.
     Regressed {
         acknowledged: Index,
+        /// As above.
+        asked: u64,
     },
 }
 
@@ -250,8 +252,8 @@ impl Progress {
         self.inflight.acknowledge(matched);
         self.standing = match self.standing {
             Standing::Sound | Standing::Doubted { .. } => Standing::Sound,
-            Standing::Regressed { acknowledged } if matched >= acknowledged => Standing::Sound,
-            Standing::Regressed { acknowledged } => Standing::Regressed { acknowledged },
+            Standing::Regressed { acknowledged, .. } if matched >= acknowledged => Standing::Sound,
+            Standing::Regressed { acknowledged, asked } => Standing::Regressed { acknowledged, asked },
         };
         match self.sending {
             Sending::Probe { .. } => self.replicate(),
@@ -316,11 +318,15 @@ impl Progress {
                 self.probe(self.matched.next());
                 return Refusal::BackUp;
             }
-            Standing::Doubted { asked } if number <= asked && !bug!(19) => return Refusal::Late,
+            Standing::Doubted { asked } | Standing::Regressed { asked, .. }
+                if number <= asked && !bug!(19) =>
+            {
+                return Refusal::Late;
+            }
             Standing::Doubted { .. } => self.matched,
-            Standing::Regressed { acknowledged } => acknowledged,
+            Standing::Regressed { acknowledged, .. } => acknowledged,
         };
-        self.standing = Standing::Regressed { acknowledged };
+        self.standing = Standing::Regressed { acknowledged, asked: self.appends };
         (self.matched, self.sent, self.told) = (Index(0), shown, Index(0));
         self.probe(shown.next());
         Refusal::Regressed { acknowledged, shown }

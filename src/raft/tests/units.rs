@@ -268,9 +268,13 @@ fn progress_names_a_regression_by_what_was_asked_after_the_first_sign() {
     assert!(!progress.accepted(Index(5), false, Index(0), Index(0)), "an answer from before its loss");
     assert!(progress.accepted(Index(4), false, Index(0), Index(0)));
     assert_eq!(progress.counted(), Index(0));
-    progress.sent(Index(5), 0, Index(0));
-    assert!(progress.accepted(Index(5), false, Index(0), Index(0)));
-    assert_eq!(progress.counted(), Index(5));
+    progress.sent(Index(6), 0, Index(0));
+    for number in [before, after] {
+        assert_eq!(reject(&mut progress, number), Refusal::Late, "the loss it shows has its name");
+    }
+    assert_eq!((progress.matched(), progress.next()), (Index(4), Index(7)), "nothing was thrown back");
+    assert!(progress.accepted(Index(6), false, Index(0), Index(0)));
+    assert_eq!(progress.counted(), Index(6));
 }
 
 /// The follower's log is long enough, and another entry stands where it acknowledged one.
