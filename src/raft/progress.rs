@@ -50,11 +50,12 @@ enum Standing {
         asked: u64,
     },
     /// It said the same when asked again: its disk lost what it had acknowledged (thesis 3.8). It counts again when it holds
-    /// `acknowledged`. Until then only the answer to an append behind this one too shows another loss.
+    /// `acknowledged`. Another loss until then is believed as the first one was.
     Regressed {
         acknowledged: Index,
-        /// As above.
+        /// As above: of the doubt, or of the loss that has its name.
         asked: u64,
+        doubted: bool,
     },
 }
 
@@ -253,7 +254,9 @@ impl Progress {
         self.standing = match self.standing {
             Standing::Sound | Standing::Doubted { .. } => Standing::Sound,
             Standing::Regressed { acknowledged, .. } if matched >= acknowledged => Standing::Sound,
-            Standing::Regressed { acknowledged, asked } => Standing::Regressed { acknowledged, asked },
+            Standing::Regressed { acknowledged, asked, .. } => {
+                Standing::Regressed { acknowledged, asked, doubted: false }
+            }
         };
         match self.sending {
             Sending::Probe { .. } => self.replicate(),
@@ -311,25 +314,32 @@ impl Progress {
     }
 
     fn shown_less(&mut self, number: u64, shown: Index) -> Refusal {
+        let asked = self.appends;
         let acknowledged = match self.standing {
-            Standing::Sound => {
-                sometimes!("a refusal raised a doubt");
-                self.standing = Standing::Doubted { asked: self.appends };
-                self.probe(self.matched.next());
-                return Refusal::BackUp;
-            }
+            Standing::Sound => return self.doubt(Standing::Doubted { asked }),
             Standing::Doubted { asked } | Standing::Regressed { asked, .. }
                 if number <= asked && !bug!(19) =>
             {
                 return Refusal::Late;
             }
             Standing::Doubted { .. } => self.matched,
-            Standing::Regressed { acknowledged, .. } => acknowledged,
+            Standing::Regressed { acknowledged, doubted: false, .. } => {
+                return self.doubt(Standing::Regressed { acknowledged, asked, doubted: true });
+            }
+            Standing::Regressed { acknowledged, doubted: true, .. } => acknowledged,
         };
-        self.standing = Standing::Regressed { acknowledged, asked: self.appends };
+        self.standing = Standing::Regressed { acknowledged, asked, doubted: false };
         (self.matched, self.sent, self.told) = (Index(0), shown, Index(0));
         self.probe(shown.next());
         Refusal::Regressed { acknowledged, shown }
+    }
+
+    /// A first sign: the follower is asked again.
+    fn doubt(&mut self, standing: Standing) -> Refusal {
+        sometimes!("a refusal raised a doubt");
+        self.standing = standing;
+        self.probe(self.matched.next());
+        Refusal::BackUp
     }
 
     /// The next entry is gone, and the host is being asked for a snapshot.

@@ -273,8 +273,32 @@ fn progress_names_a_regression_by_what_was_asked_after_the_first_sign() {
         assert_eq!(reject(&mut progress, number), Refusal::Late, "the loss it shows has its name");
     }
     assert_eq!((progress.matched(), progress.next()), (Index(4), Index(7)), "nothing was thrown back");
+    let reject_behind =
+        |progress: &mut Progress, number| progress.rejected(number, Index(4), Index(3), None, Index(4));
+    // Overtaken by what came behind it, as it may be from anybody.
+    let overtaken = progress.sent(Index(6), 0, Index(0));
+    assert_eq!(reject_behind(&mut progress, overtaken), Refusal::BackUp, "another doubt");
+    assert_eq!(reject_behind(&mut progress, overtaken), Refusal::Late);
     assert!(progress.accepted(Index(6), false, Index(0), Index(0)));
     assert_eq!(progress.counted(), Index(6));
+}
+
+/// Before it holds again what it acknowledged it loses more: that is named too, as the first loss was.
+#[test]
+fn progress_names_a_second_loss_before_the_first_is_made_up_for() {
+    let mut progress = replicating(5);
+    let lose = |progress: &mut Progress, prev, last| {
+        let number = progress.sent(Index(prev), 0, Index(0));
+        progress.rejected(number, Index(prev), Index(last), None, Index(last + 1))
+    };
+    let named = |last| Refusal::Regressed { acknowledged: Index(5), shown: Index(last) };
+    assert_eq!(lose(&mut progress, 5, 2), Refusal::BackUp);
+    assert_eq!(lose(&mut progress, 5, 2), named(2));
+    progress.sent(Index(4), 0, Index(0));
+    assert!(progress.accepted(Index(4), false, Index(0), Index(0)));
+    assert_eq!(lose(&mut progress, 4, 1), Refusal::BackUp, "it may be a late one");
+    assert_eq!(lose(&mut progress, 4, 1), named(1));
+    assert_eq!((progress.counted(), progress.next()), (Index(0), Index(2)));
 }
 
 /// The follower's log is long enough, and another entry stands where it acknowledged one.

@@ -95,7 +95,7 @@ impl World {
             Verdict::Whole => {}
             Verdict::Less(found) => {
                 node.shadow.set_back(found);
-                node.set_back = true;
+                node.set_back += 1;
                 self.trace.sometimes("a disk lost what others hold, and could not know");
             }
             Verdict::Refused(_) => node.harm = Harm::Spoiled(sound),
@@ -116,16 +116,18 @@ impl World {
         let disk = self.nodes[at].disk.kill();
         if let Some(what) = spoil(&disk, &mut self.nemesis) {
             let found = verdict(&self.nodes[at], &disk);
+            // More may go with a sector or a file, witnesses and all.
+            if let Verdict::Less(found) = &found
+                && ROTTED.contains(&what)
+            {
+                self.nodes[at].could_not_know(found.last().next());
+                self.nodes[at].could_not_know_its_promise(found.hard_state);
+            }
             if self.permits(at, &found) {
                 self.trace.sometimes(what);
                 self.nodes[at].excuse.harmed = true;
-                match &found {
-                    Verdict::Whole => self.trace.sometimes("damage did not matter"),
-                    // More may go with a sector or a file, witnesses and all.
-                    Verdict::Less(found) if ROTTED.contains(&what) => {
-                        self.nodes[at].could_not_know(found.last().next());
-                    }
-                    Verdict::Less(_) | Verdict::Refused(_) => {}
+                if matches!(found, Verdict::Whole) {
+                    self.trace.sometimes("damage did not matter");
                 }
                 self.settle(at, disk, sound, found, Harm::None);
             } else {

@@ -300,7 +300,7 @@ impl World {
         self.nodes[at].disk.fail(Fault { on, after, effect, lasting });
         self.trace.sometimes("a disk call was made to fail");
         if lasting {
-            self.trace.sometimes("a disk failed until it was healed");
+            self.nodes[at].failing = Some(0);
             let time = self.nemesis.time(Duration::from_millis(100), Duration::from_secs(3));
             self.after(time, Event::HealDisk(at));
         }
@@ -323,7 +323,7 @@ impl World {
         }
         self.note_struck(at);
         let node = &mut self.nodes[at];
-        (node.slowness, node.doomed) = (1, false);
+        (node.slowness, node.doomed, node.failing) = (1, false, None);
         node.disk.set_quota(None);
         node.disk.heal();
     }

@@ -144,6 +144,12 @@ impl World {
         for (op, effect) in self.nodes[at].disk.take_struck() {
             let Some(name) = struck(op, effect) else { continue };
             self.trace.sometimes(name);
+            if let Some(failing) = &mut self.nodes[at].failing {
+                *failing += 1;
+                if *failing == 2 {
+                    self.trace.sometimes("a disk failed until it was healed");
+                }
+            }
         }
         if self.nodes[at].disk.take_met_quota() {
             self.trace.sometimes("a write found the disk full");

@@ -11,7 +11,7 @@ use raftmap::node::open::{self, Opened, Sizes};
 use raftmap::node::replica::{ClientId, Host, Job, Replica};
 use raftmap::raft::{BatchNumber, Outbound, SoftState};
 use raftmap::storage::model::ModelFs;
-use raftmap::storage::types::{Batch, ClusterId, Index, NodeId, Term};
+use raftmap::storage::types::{Batch, ClusterId, HardState, Index, NodeId, Term};
 use raftmap::storage::{Identity, Recovered};
 use raftmap::wire::client::Response;
 use raftmap::{NodeConfig, StartError};
@@ -45,8 +45,10 @@ pub struct Node {
     pub doomed: bool,
     pub excuse: Excuse,
     pub harm: Harm,
-    /// It held less than it had acknowledged, once: its leader may say so.
-    pub set_back: bool,
+    /// How often it held less than it had acknowledged: so often each leader may say so.
+    pub set_back: u64,
+    /// A call on its disk fails until it is healed, and has failed so often.
+    pub failing: Option<u64>,
     /// Somebody works on its directory: it does not start meanwhile.
     pub locked_out: bool,
     /// Copies of its directory, as they were once.
@@ -82,8 +84,9 @@ pub struct Life {
     pub rounds: BTreeMap<(Term, u64), Duration>,
     /// The latest batch after which the disk was looked at.
     pub looked: u64,
-    /// Regressions named so far.
+    /// Regressions named so far, and of each member in each term.
     pub named: u64,
+    pub named_of: BTreeMap<(Term, NodeId), u64>,
     /// Checked up to here.
     pub committed: Index,
     pub applied: Index,
@@ -142,7 +145,8 @@ impl Node {
             doomed: false,
             excuse: Excuse::default(),
             harm: Harm::None,
-            set_back: false,
+            set_back: 0,
+            failing: None,
             locked_out: false,
             backups: Vec::new(),
             relapses: 0,
@@ -191,6 +195,19 @@ impl Node {
         );
     }
 
+    /// Damage has taken the newest term or vote, and nothing on the disk says so.
+    ///
+    /// # Panics
+    /// When something there bears witness to them.
+    pub fn could_not_know_its_promise(&self, found: HardState) {
+        let shadow = &self.shadow;
+        assert!(
+            shadow.may_forget(found),
+            "{}: its hard state is damaged, {found:?} is left, and nobody notices: {shadow:?}",
+            self.id()
+        );
+    }
+
     /// What a starting process does first.
     pub fn open_on(&self, disk: &ModelFs) -> Result<Opened<ModelFs>, StartError> {
         open::open_sized(disk, &self.config, CLUSTER, &self.sizes)
@@ -219,6 +236,7 @@ impl Node {
             confirmed: BTreeMap::new(),
             rounds: BTreeMap::new(),
             named: 0,
+            named_of: BTreeMap::new(),
         });
         Ok(())
     }

@@ -137,7 +137,7 @@ impl World {
         let (named, latest) = life.replica.regressions();
         if named > life.named {
             life.named = named;
-            self.regressed(latest);
+            self.regressed(at, latest);
         }
         let Some(life) = &mut self.nodes[at].life else { return };
         let applied = life.replica.map().applied_index();
@@ -158,12 +158,15 @@ impl World {
     }
 
     /// A leader names a member that holds less than it acknowledged: it must be one.
-    fn regressed(&mut self, regression: Option<Regression>) {
+    fn regressed(&mut self, at: usize, regression: Option<Regression>) {
         let Some(Regression { peer, acknowledged, shown }) = regression else { return };
-        let node = &self.nodes[peer.0 as usize - 1];
+        let lost = self.nodes[peer.0 as usize - 1].set_back;
+        let Some(life) = &mut self.nodes[at].life else { return };
+        let named = life.named_of.entry((life.replica.raft().status().term, peer)).or_default();
+        *named += 1;
         assert!(
-            node.set_back,
-            "{peer} never lost anything, and is said to show {shown} after {acknowledged}"
+            *named <= lost,
+            "{peer} lost something {lost} times, and is said to show {shown} after {acknowledged} for the {named}th time"
         );
         self.trace.sometimes("a leader named a member that lost what it had acknowledged");
     }

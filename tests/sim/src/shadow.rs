@@ -159,6 +159,8 @@ pub struct Shadow {
     forgotten: BTreeMap<Term, NodeId>,
     /// The first entry of the last sync: nothing on the disk need bear witness to it, nor to those behind it.
     last_sync: Index,
+    /// The hard state before the last sync: nothing need bear witness to a newer one.
+    before_last_sync: HardState,
     /// How far the disk ever reached in each term: what is acknowledged in one may be cut in the next.
     reached: BTreeMap<Term, Index>,
 }
@@ -192,6 +194,7 @@ impl Shadow {
         self.reached.clear();
         (self.log, self.durable) = (found.clone(), found);
         self.last_sync = self.durable.last().next();
+        self.before_last_sync = self.durable.hard_state;
         self.reach(self.durable.hard_state.term, self.durable.last());
     }
 
@@ -199,6 +202,9 @@ impl Shadow {
     pub fn synced(&mut self, through: u64) -> Result<(), String> {
         let next = self.durable.last().next();
         let mut first = None;
+        if self.pending.front().is_some_and(|change| change.number <= through) {
+            self.before_last_sync = self.durable.hard_state;
+        }
         while self.pending.front().is_some_and(|change| change.number <= through) {
             let Some(change) = self.pending.pop_front() else { break };
             let lowest = change.entries.first().map_or(next, |(index, _)| *index);
@@ -219,6 +225,13 @@ impl Shadow {
     /// Whether a log without this entry and those behind it may be taken for whole.
     pub fn may_miss(&self, index: Index) -> bool {
         index >= self.last_sync
+    }
+
+    /// Whether this may be taken for the newest hard state.
+    pub fn may_forget(&self, found: HardState) -> bool {
+        let before = self.before_last_sync;
+        found.term > before.term
+            || found.term == before.term && (before.vote.is_none() || found.vote == before.vote)
     }
 
     fn reach(&mut self, term: Term, last: Index) {
