@@ -270,9 +270,11 @@ impl ClosedOnce {
     fn end(&self, error: &StreamError) {
         let code = match error {
             StreamError::Frame(_) | StreamError::Content(_) => CloseCode::Malformed,
-            StreamError::Slow(_) | StreamError::Ended | StreamError::Read(_) | StreamError::Write(_) => {
-                CloseCode::Done
-            }
+            StreamError::Slow(_)
+            | StreamError::SlowHeader
+            | StreamError::Ended
+            | StreamError::Read(_)
+            | StreamError::Write(_) => CloseCode::Done,
         };
         stream::close(&self.connection, code, &error.to_string());
     }

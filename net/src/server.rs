@@ -201,7 +201,7 @@ fn end(counters: &Counters, connection: &Connection, error: &StreamError) {
             }
             stream::close(connection, CloseCode::Malformed, &fault.to_string());
         }
-        StreamError::Slow(_) => {
+        StreamError::Slow(_) | StreamError::SlowHeader => {
             if counters.slow_senders.add_one_worth_a_line() {
                 tracing::info!(addr = %connection.remote_address(), %error, "client sends too slowly");
             }

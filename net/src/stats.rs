@@ -46,7 +46,7 @@ counters! {
     slow_senders,
     /// Snapshots whose receiver had all of it and said so.
     snapshots_sent,
-    /// Snapshots that a peer offered and that were not taken.
+    /// Snapshots that a peer offered and that were not taken, offers that broke off among them.
     snapshots_refused,
     /// Snapshots received whole and kept.
     snapshots_received,

@@ -57,6 +57,9 @@ pub(crate) enum StreamError {
     /// A frame that was begun does not go on, or not as fast as it must.
     #[error("a frame of {0} bytes came too slowly")]
     Slow(usize),
+    /// The same of a header.
+    #[error("a frame's header came too slowly")]
+    SlowHeader,
     #[error("stream ended")]
     Ended,
     #[error("reading failed: {0}")]
@@ -115,7 +118,11 @@ impl FrameReader {
                 return Ok(frame);
             }
             match self.decoder.begun()? {
-                None => self.more().await?,
+                None if self.decoder.finish().is_ok() => self.more().await?,
+                None => {
+                    let more = tokio::time::timeout(pace.patience, self.more());
+                    more.await.map_err(|_| StreamError::SlowHeader)??;
+                }
                 Some(length) if length <= pace.small => return self.rest(length, pace).await,
                 Some(length) => {
                     // Until there is room, what comes waits in the usual window.

@@ -339,13 +339,15 @@ fn start_network<F: Fs>(
         limits: raftmap_net::Limits::default(),
     };
     let (inbox, fault) = (inbox.clone(), fault.clone());
-    // A leader that cannot hear must not stay one.
-    let on_dead = Box::new(move |reason| {
-        fault.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(Fault::Network(reason));
-        inbox.close();
-    });
+    let on_dead = Box::new(move |reason| network_died(&fault, &inbox, reason));
     let peers = Peers::start(peer_config, Arc::new(ears), Arc::new(service), on_dead, &Handle::current())?;
     Ok(Arc::new(peers))
+}
+
+/// A leader that cannot hear must not stay one.
+fn network_died(fault: &Mutex<Option<Fault>>, inbox: &Inbox, reason: String) {
+    fault.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(Fault::Network(reason));
+    inbox.close();
 }
 
 fn start_replica<F: Fs>(

@@ -2,6 +2,7 @@
 //! this file's hands.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Mutex;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
@@ -489,6 +490,24 @@ fn what_waits_for_a_hanging_disk_is_bounded() {
     while world.sync(follower) {}
     let sent = world.nodes[follower].1.sent.len();
     assert!((1..=4_100).contains(&sent), "{sent} answers were kept");
+}
+
+/// The transport says that it is dead, be it for a panic: the replica's thread ends with everybody answered.
+#[test]
+fn a_dead_network_ends_the_thread_too_and_is_why() {
+    let mut world = World::new(1, Limits::default(), None);
+    let session = world.open(0);
+    let (replica, mut tray) = world.nodes.pop().expect("one node");
+    let (inbox, fault) = (Inbox::default(), Mutex::new(None));
+    let request = Request { id: 77, body: append(session, 1, "x") };
+    inbox.push(Lane::Own, Input::Client { client: CLIENT, owner: OWNER, request }).expect("open");
+    super::network_died(&fault, &inbox, "a task panicked".into());
+    super::network_died(&fault, &inbox, "another one did, for that".into());
+    driver::run(replica, &inbox, &AtomicBool::new(false), &mut tray).expect("it ends as if asked to");
+    assert!(tray.replies.iter().any(|response| response.id == 77), "{:?}", tray.replies);
+    let fault = fault.into_inner().expect("no poison").expect("it has a reason");
+    assert!(matches!(&fault, Fault::Network(why) if why == "a task panicked"), "{fault}");
+    assert_eq!(inbox.push(Lane::Own, Input::Tick), Err(Refused::Closed));
 }
 
 #[test]

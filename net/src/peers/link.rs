@@ -250,7 +250,11 @@ fn end(shared: &Shared, connection: &Connection, error: &StreamError) {
             }
             stream::close(connection, CloseCode::Malformed, &fault.to_string());
         }
-        StreamError::Slow(_) | StreamError::Ended | StreamError::Read(_) | StreamError::Write(_) => {
+        StreamError::Slow(_)
+        | StreamError::SlowHeader
+        | StreamError::Ended
+        | StreamError::Read(_)
+        | StreamError::Write(_) => {
             stream::close(connection, CloseCode::Done, &error.to_string());
         }
     }

@@ -218,9 +218,19 @@ pub(super) async fn receive_all(
         let (offer, body) = match timed(shared.limits.snapshot_stall, offered(peer, recv)).await {
             Ok(Ok(offered)) => offered,
             // The sender gave up in its midst, or is behind other traffic: it offers again.
-            Ok(Err(StreamError::Frame(FrameError::Truncated(_)))) | Err(_) => continue,
+            Ok(Err(StreamError::Frame(error @ FrameError::Truncated(_)))) => {
+                broke_off(&shared, peer, &error);
+                continue;
+            }
+            Err(error) => {
+                broke_off(&shared, peer, &error);
+                continue;
+            }
             Ok(Err(error @ (StreamError::Frame(_) | StreamError::Content(_)))) => return Err(error),
-            Ok(Err(_)) => continue,
+            Ok(Err(error)) => {
+                broke_off(&shared, peer, &error);
+                continue;
+            }
         };
         match receive(&shared, offer, &mut send, body).await {
             Ok(()) => shared.counters.snapshots_received.add_one(),
@@ -235,6 +245,13 @@ pub(super) async fn receive_all(
             }
             Err(error) => tracing::info!(peer, %error, "snapshot not received"),
         }
+    }
+}
+
+/// An offer that did not come whole is none that was taken.
+fn broke_off(shared: &Shared, peer: u64, error: &dyn std::fmt::Display) {
+    if shared.counters.snapshots_refused.add_one_worth_a_line() {
+        tracing::info!(peer, %error, "the offer of a snapshot broke off");
     }
 }
 

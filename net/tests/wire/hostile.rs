@@ -305,7 +305,8 @@ fn a_request_that_was_begun_must_go_on() {
     });
     let request = frame(REQUEST, &[b'x'; 3_000]);
     let slow = || world.server.peers.stats().slow_senders;
-    for (length, count) in [(request.len(), 0), (request.len() - 1, 1)] {
+    // A whole one, one without its end, and a header without its end.
+    for (length, count) in [(request.len(), 0), (request.len() - 1, 1), (15, 2)] {
         let connection = world.knock(Some("eve"), CLIENT).unwrap();
         world.runtime.block_on(async {
             let (mut send, recv) = connection.open_bi().await.unwrap();

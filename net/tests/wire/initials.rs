@@ -13,7 +13,7 @@ use rustls::quic::{ClientConnection, Suite, Version};
 
 use crate::bare::CLIENT;
 use crate::hostile::World;
-use crate::support::eventually;
+use crate::support::{PATIENCE, eventually};
 
 /// Least size of a datagram that begins a connection (RFC 9000, 14.1).
 const DATAGRAM: usize = 1_200;
@@ -143,14 +143,14 @@ fn first_packets_are_answered_with_little() {
 
 #[test]
 fn malformed_transport_parameters_are_refused() {
-    let world = World::new(|plan| plan.limits.handshakes = 4_096);
+    // Longer than it takes to be counted for one's words: what is only given up in its time is not counted here.
+    let world = World::new(|plan| (plan.limits.handshakes, plan.limits.handshake) = (4_096, PATIENCE * 3));
     let target = world.server.addr;
     let hello = |parameters| packet(&crypto(0, &client_hello(&world, parameters)));
     assert!(is_answered(target, &hello(parameters())), "a sound one is heard");
     let refused = || world.server.peers.stats().refused;
-    // The sound one is given up in its time: nobody goes on with it.
-    eventually("it is counted", || refused() == 1);
-    for (number, parameters) in (2..).zip(malformed_parameters()) {
+    assert_eq!(refused(), 0, "nobody goes on with the sound one, and it has its time");
+    for (number, parameters) in (1..).zip(malformed_parameters()) {
         assert!(is_answered(target, &hello(parameters.clone())), "{parameters:02x?} is not answered");
         eventually("it is counted", || refused() == number);
     }
@@ -219,8 +219,8 @@ fn malformed_first_packets_change_nothing() {
         send(target, some);
         std::thread::sleep(Duration::from_millis(20));
     }
-    // Words that are wrong are refused; words that are cut are waited for, and given up.
-    let least = before + hello.len() as u64;
+    // Words that are wrong are refused; words that are cut are waited for, and given up. A full socket may lose some.
+    let least = before + 2 * hello.len() as u64 * 19 / 20;
     eventually("they are heard, and counted", || refused() >= least);
     assert!(world.knock(Some("eve"), CLIENT).is_ok());
     assert!(world.server.dead.try_recv().is_err(), "a panic");
