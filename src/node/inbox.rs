@@ -90,11 +90,6 @@ impl Inbox {
         Self { state: Mutex::new(State { bounds, ..State::default() }), filled: Condvar::new() }
     }
 
-    /// Nothing waits.
-    pub fn is_empty(&self) -> bool {
-        self.lock().inputs.is_empty()
-    }
-
     /// Puts an input in; never blocks.
     pub fn push(&self, lane: Lane, input: Input) -> Result<(), Refused> {
         let mut state = self.lock();

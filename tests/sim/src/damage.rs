@@ -89,13 +89,13 @@ impl World {
 
     /// The disk is this one now, and `found` on it.
     fn settle(&mut self, at: usize, disk: ModelFs, sound: ModelFs, found: Verdict, harm: Harm) {
-        let node = &mut self.nodes[at];
+        let (node, term) = (&mut self.nodes[at], self.watch.max_term);
         (node.disk, node.harm) = (disk, harm);
         match found {
             Verdict::Whole => {}
             Verdict::Less(found) => {
                 node.shadow.set_back(found);
-                node.set_back += 1;
+                node.losses.push(term);
                 self.trace.sometimes("a disk lost what others hold, and could not know");
             }
             Verdict::Refused(_) => node.harm = Harm::Spoiled(sound),

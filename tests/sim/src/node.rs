@@ -45,8 +45,8 @@ pub struct Node {
     pub doomed: bool,
     pub excuse: Excuse,
     pub harm: Harm,
-    /// How often it held less than it had acknowledged: so often each leader may say so.
-    pub set_back: u64,
+    /// The latest term at each time that it held less than it had acknowledged: a leader of that term may say so.
+    pub losses: Vec<Term>,
     /// A call on its disk fails until it is healed, and has failed so often.
     pub failing: Option<u64>,
     /// Somebody works on its directory: it does not start meanwhile.
@@ -145,7 +145,7 @@ impl Node {
             doomed: false,
             excuse: Excuse::default(),
             harm: Harm::None,
-            set_back: 0,
+            losses: Vec::new(),
             failing: None,
             locked_out: false,
             backups: Vec::new(),
