@@ -217,7 +217,7 @@ fn leader_partition_clerk_4a() {
         lab.run(ELECTION);
         assert!(calls.iter().all(|call| lab.end(*call) == End::Unknown), "a call ended without a majority");
         lab.connect_all();
-        let ended = lab.within(ELECTION * 2, |lab| calls.iter().all(|call| lab.end(*call) != End::Unknown));
+        let ended = lab.within(ELECTION, |lab| calls.iter().all(|call| lab.end(*call) != End::Unknown));
         assert!(ended, "a call has not ended");
         assert!(calls.iter().all(|call| matches!(lab.end(*call), End::Written { .. })));
         lab.finish();

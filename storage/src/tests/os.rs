@@ -18,6 +18,19 @@ fn a_directory_is_made_with_all_above_it_and_may_be_there() {
     OsFs.create_dir_all(Path::new("src")).unwrap();
 }
 
+/// Every file of data begins as one of these: what the map holds is its owner's.
+#[cfg(unix)]
+#[test]
+fn files_of_data_are_read_by_their_owner_alone() {
+    use std::os::unix::fs::PermissionsExt;
+    let dir = tempfile::tempdir().unwrap();
+    let temp = OsFs.temp(dir.path()).unwrap();
+    let path = dir.path().join("data");
+    OsFs.persist(temp, &path).unwrap();
+    let mode = std::fs::metadata(&path).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600, "{mode:o}");
+}
+
 #[test]
 fn no_directory_is_made_below_a_file() {
     let temp = tempfile::tempdir().unwrap();

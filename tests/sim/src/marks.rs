@@ -103,7 +103,6 @@ pub const RARE: &[&str] = &[
     "a log ended before the OPEN of a segment",
     "a log ended in the middle of a batch",
     "a node could not start for its disk",
-    "a node that was set back voted otherwise than before",
     "a node will die in the midst of writing",
     "a pre-vote was refused near a leader or by a stuck disk",
     "a proposal was refused for a full log",

@@ -281,9 +281,9 @@ fn draw_sizes(dice: &mut Dice, max_raft_state: Option<u64>, limits: &Limits, seg
     }
 }
 
-/// A quarter of the worlds has inboxes that are full now and then: whatever is largest fits an empty one.
+/// One world of six has inboxes that are full now and then: whatever is largest fits an empty one.
 fn draw_inbox(dice: &mut Dice, limits: &Limits) -> Bounds {
-    if dice.below(4) > 0 {
+    if dice.below(6) > 0 {
         return Bounds::default();
     }
     Bounds {

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use raftmap_storage::types::{Batch, Entry, HardState, Index, NodeId, Position, SnapshotMark, Term};
-use raftmap_storage::{Recovered, find, sometimes};
+use raftmap_storage::{Recovered, find};
 
 /// An entry's term and checksum: enough to tell it from any other.
 pub type Mark = (Term, u32);
@@ -152,11 +152,9 @@ pub struct Shadow {
     /// With everything that was reported durable.
     pub durable: Log,
     pending: VecDeque<Change>,
-    /// Votes that are durable or were spoken of, over all lives; but for those that an older directory has forgotten.
+    /// Votes that are durable or were spoken of, over all lives; but for those that an older directory has forgotten:
+    /// another vote in their terms elects nobody, as the atlas says, or is found by what is wrong then.
     votes: BTreeMap<Term, NodeId>,
-    /// Those: another vote in their terms elects nobody with what others hold, as the atlas says, or is found by what is
-    /// wrong then.
-    forgotten: BTreeMap<Term, NodeId>,
     /// The first entry of the last sync: nothing on the disk need bear witness to it, nor to those behind it.
     last_sync: Index,
     /// The hard state before the last sync: nothing need bear witness to a newer one.
@@ -187,9 +185,7 @@ impl Shadow {
 
     /// The directory is an older one now, or a new one: what it promised is in the others' hands, as the atlas says.
     pub fn set_back(&mut self, found: Log) {
-        let later = self.votes.split_off(&Term(self.durable.hard_state.term.0 + 1));
-        self.forgotten.append(&mut self.votes);
-        self.votes = later;
+        self.votes.retain(|term, _| *term > self.durable.hard_state.term);
         self.pending.clear();
         self.reached.clear();
         (self.log, self.durable) = (found.clone(), found);
@@ -256,9 +252,6 @@ impl Shadow {
 
     fn voted(&mut self, hard_state: HardState) -> Result<(), String> {
         let Some(vote) = hard_state.vote else { return Ok(()) };
-        if self.forgotten.get(&hard_state.term).is_some_and(|before| *before != vote) {
-            sometimes!("a node that was set back voted otherwise than before");
-        }
         let first = *self.votes.entry(hard_state.term).or_insert(vote);
         if first == vote {
             return Ok(());
