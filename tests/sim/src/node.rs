@@ -84,6 +84,8 @@ pub struct Life {
     pub rounds: BTreeMap<(Term, u64), Duration>,
     /// The latest batch after which the disk was looked at.
     pub looked: u64,
+    /// The latest term that it led.
+    pub led: Term,
     /// Regressions named so far, and of each member in each term.
     pub named: u64,
     pub named_of: BTreeMap<(Term, NodeId), u64>,
@@ -235,6 +237,7 @@ impl Node {
             paused: None,
             confirmed: BTreeMap::new(),
             rounds: BTreeMap::new(),
+            led: Term(0),
             named: 0,
             named_of: BTreeMap::new(),
         });

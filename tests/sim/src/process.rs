@@ -162,8 +162,8 @@ impl World {
         let Some(Regression { peer, acknowledged, shown }) = regression else { return };
         let node = &self.nodes[peer.0 as usize - 1];
         let behind = node.shadow.durable.last() < acknowledged;
-        let Some(life) = &self.nodes[at].life else { return };
-        let term = life.replica.raft().status().term;
+        // It may have given up since, in the same turn.
+        let Some(term) = self.nodes[at].life.as_ref().map(|life| life.led) else { return };
         let losses = node.losses.iter().filter(|latest| **latest >= term).count() as u64;
         let Some(life) = &mut self.nodes[at].life else { return };
         let named = life.named_of.entry((term, peer)).or_default();
@@ -220,6 +220,7 @@ impl World {
         self.trace.note(self.now, at, "role", state.term.0, state.role as u64);
         if state.role == RoleKind::Leader {
             self.trace.sometimes("a leader was elected");
+            self.nodes[at].life.iter_mut().for_each(|life| life.led = state.term);
         }
         if self.setup.watched {
             let before = self.watch.max_term;
