@@ -169,7 +169,7 @@ fn a_member_with_all_streams_silent_holds_nothing_up() {
                 assert_eq!(fall_silent(&mad).await, (3, 4), "all that node {to} lets it have");
                 mads.push(mad);
             }
-            tokio::time::sleep(Duration::from_secs(5)).await;
+            tokio::time::sleep(Duration::from_secs(2)).await;
             mads
         });
         // What it says on its first stream is heard nevertheless.

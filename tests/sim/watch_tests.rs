@@ -2,6 +2,7 @@
 //! that are broken on purpose: by `Sabotage`, and by the bugs of `tests/reintroduced`.
 
 use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use raftmap::raft::{AppendOutcome, Body, Message, Outbound, RoleKind, SoftState};
@@ -218,6 +219,26 @@ fn the_atlas_gives_nothing_away_that_a_cluster_needs() {
     assert!(permits(&nodes, 0, &[], &refused));
     nodes[1].harm = raftmap_sim::atlas::Harm::Spoiled(ModelFs::new(0));
     assert!(!permits(&nodes, 0, &[], &refused), "one of three is enough");
+}
+
+/// What is behind the last sync may go unnoticed; what was synced before, entries, term or vote, has a witness.
+#[test]
+fn damage_that_cannot_go_unnoticed() {
+    let mut node = nodes().remove(0);
+    let unnoticed = |node: &Node, hard_state| {
+        let found = Log { hard_state, ..Log::default() };
+        catch_unwind(AssertUnwindSafe(|| node.could_not_know(&found))).is_ok()
+    };
+    write(&mut node, state(5, Some(1)), vec![]);
+    assert!(unnoticed(&node, state(0, None)), "all that there is is the last sync's");
+    write(&mut node, state(6, None), vec![]);
+    assert!(unnoticed(&node, state(5, Some(1))) && unnoticed(&node, state(6, None)));
+    assert!(!unnoticed(&node, state(5, None)), "its vote in term 5 was synced before");
+    assert!(!unnoticed(&node, state(4, Some(1))), "so was the term");
+    write(&mut node, state(6, None), vec![entry(1, 6, "a")]);
+    assert!(unnoticed(&node, state(6, None)));
+    write(&mut node, state(6, None), vec![entry(2, 6, "b")]);
+    assert!(!unnoticed(&node, state(6, None)), "entry 1 was synced before");
 }
 
 /// Asked at 20 ms, when entry 5 was acknowledged; term 3 leads since 10 ms.

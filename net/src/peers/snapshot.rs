@@ -217,17 +217,12 @@ pub(super) async fn receive_all(
         let (mut send, recv) = connection.accept_bi().await.map_err(|_| StreamError::Ended)?;
         let (offer, body) = match timed(shared.limits.snapshot_stall, offered(peer, recv)).await {
             Ok(Ok(offered)) => offered,
-            // The sender gave up in its midst, or is behind other traffic: it offers again.
-            Ok(Err(StreamError::Frame(error @ FrameError::Truncated(_)))) => {
+            Ok(Err(error)) if is_malformed(&error) => return Err(error),
+            Ok(Err(error)) => {
                 broke_off(&shared, peer, &error);
                 continue;
             }
             Err(error) => {
-                broke_off(&shared, peer, &error);
-                continue;
-            }
-            Ok(Err(error @ (StreamError::Frame(_) | StreamError::Content(_)))) => return Err(error),
-            Ok(Err(error)) => {
                 broke_off(&shared, peer, &error);
                 continue;
             }
@@ -248,7 +243,20 @@ pub(super) async fn receive_all(
     }
 }
 
-/// An offer that did not come whole is none that was taken.
+/// Whether no member says this. One that is cut is the word of a sender who gave up.
+fn is_malformed(error: &StreamError) -> bool {
+    match error {
+        StreamError::Frame(error) => !matches!(error, FrameError::Truncated(_)),
+        StreamError::Content(_) => true,
+        StreamError::Slow(_)
+        | StreamError::SlowHeader
+        | StreamError::Ended
+        | StreamError::Read(_)
+        | StreamError::Write(_) => false,
+    }
+}
+
+/// The sender gave up in its midst, or is behind other traffic: it offers again. Counted, for it may do so for ever.
 fn broke_off(shared: &Shared, peer: u64, error: &dyn std::fmt::Display) {
     if shared.counters.snapshots_refused.add_one_worth_a_line() {
         tracing::info!(peer, %error, "the offer of a snapshot broke off");

@@ -421,6 +421,25 @@ fn a_dribbled_request_costs_the_connection() {
     assert!(says(&end, "9000 bytes came too slowly"), "{end}");
 }
 
+/// A sender may give up, so an offer that is cut or stalls costs no connection; but it is counted, however often.
+#[test]
+fn an_offer_that_breaks_off_is_counted() {
+    let world = World::new(|plan| plan.limits.snapshot_stall = Duration::from_millis(300));
+    let connection = world.knock(Some("n1"), PEER).unwrap();
+    world.say(&connection, &[frame(HELLO, b"hi"), frame(HELLO, b"")].concat());
+    world.server.connected();
+    let offer = frame(SNAPSHOT_OFFER, &[&100_u64.to_le_bytes()[..], b"index 7"].concat());
+    let refused = || world.server.peers.stats().snapshots_refused;
+    world.say_all(&connection, &offer[..20]);
+    eventually("one that is cut", || refused() == 1);
+    world.say(&connection, &offer[..20]);
+    eventually("one that stalls", || refused() == 2);
+    world.say_all(&connection, b"");
+    eventually("one that never began", || refused() == 3);
+    assert!(connection.close_reason().is_none(), "{:?}", connection.close_reason());
+    assert_eq!(world.server.peers.stats().malformed, 0);
+}
+
 /// What a member says where a snapshot's offer belongs.
 #[test]
 fn a_malformed_offer_costs_a_peer_the_connection() {

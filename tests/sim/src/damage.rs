@@ -120,8 +120,7 @@ impl World {
             if let Verdict::Less(found) = &found
                 && ROTTED.contains(&what)
             {
-                self.nodes[at].could_not_know(found.last().next());
-                self.nodes[at].could_not_know_its_promise(found.hard_state);
+                self.nodes[at].could_not_know(found);
             }
             if self.permits(at, &found) {
                 self.trace.sometimes(what);

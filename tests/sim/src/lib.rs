@@ -16,6 +16,7 @@ pub mod client;
 pub mod clocks;
 pub mod damage;
 pub mod dice;
+pub mod disk_threads;
 pub mod end;
 pub mod entries;
 pub mod excuse;

@@ -11,7 +11,7 @@ use raftmap::node::open::{self, Opened, Sizes};
 use raftmap::node::replica::{ClientId, Host, Job, Replica};
 use raftmap::raft::{BatchNumber, Outbound, SoftState};
 use raftmap::storage::model::ModelFs;
-use raftmap::storage::types::{Batch, ClusterId, HardState, Index, NodeId, Term};
+use raftmap::storage::types::{Batch, ClusterId, Index, NodeId, Term};
 use raftmap::storage::{Identity, Recovered};
 use raftmap::wire::client::Response;
 use raftmap::{NodeConfig, StartError};
@@ -19,7 +19,7 @@ use raftmap::{NodeConfig, StartError};
 use crate::atlas::Harm;
 use crate::clocks::Leap;
 use crate::excuse::Excuse;
-use crate::shadow::Shadow;
+use crate::shadow::{Log, Shadow};
 use crate::writer::Writer;
 
 pub const CLUSTER: ClusterId = ClusterId([7; 16]);
@@ -184,29 +184,17 @@ impl Node {
         opened.map(|(_, recovered)| recovered).map_err(|error| error.to_string())
     }
 
-    /// Damage has taken this entry and those behind it, and nothing on the disk says so.
+    /// Damage has taken what is missing in `found`, entries or a promise, and nothing on the disk says so.
     ///
     /// # Panics
-    /// When something there bears witness to them.
-    pub fn could_not_know(&self, index: Index) {
-        let shadow = &self.shadow;
+    /// When something there bears witness to it.
+    pub fn could_not_know(&self, found: &Log) {
+        let (shadow, index) = (&self.shadow, found.last().next());
         assert!(
-            shadow.may_miss(index),
-            "{}: entry {index} is damaged, and nobody notices: {shadow:?}",
-            self.id()
-        );
-    }
-
-    /// Damage has taken the newest term or vote, and nothing on the disk says so.
-    ///
-    /// # Panics
-    /// When something there bears witness to them.
-    pub fn could_not_know_its_promise(&self, found: HardState) {
-        let shadow = &self.shadow;
-        assert!(
-            shadow.may_forget(found),
-            "{}: its hard state is damaged, {found:?} is left, and nobody notices: {shadow:?}",
-            self.id()
+            shadow.may_miss(index) && shadow.may_forget(found.hard_state),
+            "{}: entry {index} or what is newer than {:?} is damaged, and nobody notices: {shadow:?}",
+            self.id(),
+            found.hard_state
         );
     }
 
