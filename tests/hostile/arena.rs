@@ -20,6 +20,8 @@ static ONE: Mutex<()> = Mutex::new(());
 const EXTRA_BYTES: usize = 64 * 1024 * 1024;
 /// A write takes longer than this only where somebody was elected or the leader was held up. Machines under load are slow.
 const WRITE_MAX: Duration = Duration::from_secs(1);
+/// Twice what it is where nobody says otherwise.
+const ELECTION_MAX: Duration = Duration::from_secs(1);
 /// What a follower waits for a leader where nobody says otherwise.
 const HEARING: Duration = Duration::from_millis(250);
 /// Of all such times of all nodes, so many per hundred may pass without a word, and a few more where the machine itself
@@ -53,8 +55,8 @@ impl Arena {
             config.peers = addresses.clone();
             config.identity = Some(dir.path().join(format!("n{id}")));
             // So that a machine under load is not taken for a leader that is gone.
-            config.timing.election_min = Duration::from_millis(1_000);
-            config.timing.election_max = Duration::from_millis(2_000);
+            config.timing.election_min = ELECTION_MAX / 2;
+            config.timing.election_max = ELECTION_MAX;
             (*id, Arc::new(runtime.block_on(Node::start(config)).unwrap()))
         };
         let nodes: BTreeMap<_, _> = running.iter().map(start).collect();
@@ -92,9 +94,8 @@ impl Arena {
         let heap = HEAP.current_usage();
 
         attack();
-        // Longer than the longest election timeout.
         writer.wait_for(writer.done() + 20);
-        std::thread::sleep(Duration::from_millis(2_100));
+        std::thread::sleep(ELECTION_MAX + HEARING);
         writer.wait_for(writer.done() + 20);
 
         let extra = HEAP.peak_usage().saturating_sub(heap);

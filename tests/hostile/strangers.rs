@@ -253,7 +253,7 @@ async fn hoarding(
 /// together, and they are given up one after the other.
 #[test]
 fn requests_that_never_end_hold_nothing_up() {
-    const CLIENTS: u64 = 40;
+    const CLIENTS: u64 = 24;
     let arena = Arena::new(&[1, 2, 3]);
     let leader = arena.leader();
     let target = arena.addresses[&leader];
