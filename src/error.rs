@@ -83,13 +83,45 @@ impl From<Refusal> for Error {
 }
 
 /// An error with all its causes, in one line.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut words = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        words.push_str(": ");
-        words.push_str(&error.to_string());
-        cause = error.source();
+#[doc(hidden)]
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let words = error.to_string();
+    let Some(cause) = error.source() else { return words };
+    let causes = chain(cause);
+    // Some messages hold their causes already: all of them, or the first one.
+    if words.contains(&causes) {
+        return words;
     }
-    words
+    match words.strip_suffix(&cause.to_string()) {
+        Some(stem) => format!("{stem}{causes}"),
+        None => format!("{words}: {causes}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    enum Nested {
+        #[error("deep")]
+        Deep,
+        #[error("middle")]
+        Middle(#[source] Box<Nested>),
+        #[error("holds one: {0}")]
+        HoldsOne(#[source] Box<Nested>),
+        #[error("holds all: {}", chain(.0))]
+        HoldsAll(#[source] Box<Nested>),
+        #[error("holds all ({}) within", chain(.0))]
+        HoldsWithin(#[source] Box<Nested>),
+    }
+
+    #[test]
+    fn each_cause_is_said_once() {
+        let middle = || Box::new(Nested::Middle(Box::new(Nested::Deep)));
+        assert_eq!(chain(&*middle()), "middle: deep");
+        assert_eq!(chain(&Nested::HoldsOne(middle())), "holds one: middle: deep");
+        assert_eq!(chain(&Nested::HoldsAll(middle())), "holds all: middle: deep");
+        assert_eq!(chain(&Nested::HoldsWithin(middle())), "holds all (middle: deep) within");
+    }
 }

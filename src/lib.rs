@@ -34,6 +34,8 @@ pub use crate::clerk::{Clerk, Compared, ConnectError, ConnectOptions, DEFAULT_DE
 pub use crate::config::{
     ConfigError, Limits, MAX_RAFT_STATE_DEFAULT, MAX_RAFT_STATE_MIN, NodeConfig, Timing,
 };
+#[doc(hidden)]
+pub use crate::error::chain;
 pub use crate::error::{Error, Result};
 pub use crate::kv::{Command, Keys, LimitError, Page, Pair, Reply, Scan, Versioned};
 pub use crate::local::{free_addresses, local_cluster};

@@ -3,6 +3,7 @@
 use std::io;
 use std::process::ExitCode;
 
+pub(crate) use raftmap::chain;
 use serde_json::{Map, Value};
 
 use super::output::{self, Style};
@@ -101,21 +102,6 @@ impl From<io::Error> for Failure {
     }
 }
 
-/// An error with its causes, in one line.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let words = error.to_string();
-    let Some(cause) = error.source() else { return words };
-    let causes = chain(cause);
-    // Some messages hold their causes already: all of them, or the first one.
-    if words.ends_with(&causes) {
-        return words;
-    }
-    match words.strip_suffix(&cause.to_string()) {
-        Some(stem) => format!("{stem}{causes}"),
-        None => format!("{words}: {causes}"),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -124,26 +110,6 @@ mod tests {
     fn codes_are_what_the_help_says() {
         let codes = [Exit::Done, Exit::No, Exit::Usage, Exit::Unknown, Exit::NotDone, Exit::Storage];
         assert_eq!(codes.map(|exit| exit as u8), [0, 1, 2, 3, 4, 5]);
-    }
-
-    #[derive(Debug, thiserror::Error)]
-    enum Nested {
-        #[error("deep")]
-        Deep,
-        #[error("middle")]
-        Middle(#[source] Box<Nested>),
-        #[error("holds one: {0}")]
-        HoldsOne(#[source] Box<Nested>),
-        #[error("holds all: {}", chain(.0))]
-        HoldsAll(#[source] Box<Nested>),
-    }
-
-    #[test]
-    fn each_cause_is_said_once() {
-        let middle = || Box::new(Nested::Middle(Box::new(Nested::Deep)));
-        assert_eq!(chain(&*middle()), "middle: deep");
-        assert_eq!(chain(&Nested::HoldsOne(middle())), "holds one: middle: deep");
-        assert_eq!(chain(&Nested::HoldsAll(middle())), "holds all: middle: deep");
     }
 
     #[test]
