@@ -16,8 +16,10 @@ use super::{duration, members, output, signals};
 
 /// An orderly stop takes at most this long: SIGTERM promises two seconds.
 const STOP_MAX: Duration = Duration::from_millis(1_800);
-/// How long to wait for a leader before asking again; there is no end to it.
+/// How long to wait for a leader before saying so; there is no end to it.
 const READY_WAIT: Duration = Duration::from_secs(10);
+/// Between two such waits: a node that is stopping answers at once, for as long as its disk takes.
+const READY_PAUSE: Duration = Duration::from_secs(1);
 
 const HELP: &str = "\
 Exit codes: 0 stopped by SIGTERM or SIGINT (within 2 s, every pending call answered), 2 the configuration is
@@ -117,7 +119,7 @@ pub(crate) async fn run(args: Args) -> Outcome {
         fault = node.stopped() => return Err(stopped(fault)),
         signal = asked => signal,
         () = signals::stdin_ended(), if exit_with_stdin => "the end of its parent",
-        never = tell_when_ready(&node, id) => match never {},
+        never = tell_when_ready(id, async || node.wait_ready(READY_WAIT).await) => match never {},
     };
     output::note(&format!("raftmap: node {id} stops at {why}"));
     match tokio::time::timeout(STOP_MAX, node.shutdown()).await {
@@ -134,9 +136,10 @@ pub(crate) async fn run(args: Args) -> Outcome {
 }
 
 /// Says once that the node serves, then waits for ever.
-async fn tell_when_ready(node: &Node, id: u64) -> std::convert::Infallible {
-    while let Err(error) = node.wait_ready(READY_WAIT).await {
+async fn tell_when_ready(id: u64, ready: impl AsyncFn() -> raftmap::Result<()>) -> std::convert::Infallible {
+    while let Err(error) = ready().await {
         tracing::warn!(node = id, %error, "not ready yet");
+        tokio::time::sleep(READY_PAUSE).await;
     }
     output::note(&format!("raftmap: node {id} is ready"));
     std::future::pending().await
@@ -165,6 +168,8 @@ fn stopped(fault: Option<Fault>) -> Failure {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+
     use clap::Parser;
 
     use super::*;
@@ -220,5 +225,17 @@ mod tests {
             let message = config(more).expect_err(more);
             assert!(message.contains(words), "{more}: {message}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_node_that_is_stopping_is_not_asked_on_and_on() {
+        let asked = Cell::new(0);
+        let stopping = async || {
+            asked.set(asked.get() + 1);
+            assert!(asked.get() < 100, "it is asked without a pause");
+            Err(raftmap::Error::Stopped)
+        };
+        assert!(tokio::time::timeout(READY_PAUSE / 10, tell_when_ready(1, stopping)).await.is_err());
+        assert_eq!(asked.get(), 1);
     }
 }

@@ -125,7 +125,7 @@ impl Node {
     /// calls are served.
     ///
     /// # Errors
-    /// The deadline passed first: the majority may not be up.
+    /// The deadline passed first: the majority may not be up. Or, at once, the node is stopping.
     pub async fn wait_ready(&self, deadline: Duration) -> Result<()> {
         let ready = async {
             let wanted = self.clerk.with_deadline(deadline).read_index().await?;

@@ -123,9 +123,10 @@ fn load(cluster: &Cluster) {
         let times = ["p50_us", "p99_us", "max_us"].map(|name| json[name].as_u64().unwrap());
         assert!(json["ops_per_s"].as_u64().unwrap() > 0 && times.is_sorted(), "{json}");
     }
-    // 27 sessions and those of all the commands before have been given back.
+    // 27 sessions and those of all the commands before have been given back. A command waits half a second for that: on
+    // a slow disk a few are left to their expiry.
     let json = cluster.call(&["status", "--json"]).code(0).json();
-    assert!(json["nodes"][0]["sessions"].as_u64().unwrap() <= 2, "{json}");
+    assert!(json["nodes"][0]["sessions"].as_u64().unwrap() < 9, "{json}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
