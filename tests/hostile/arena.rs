@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use peak_alloc::PeakAlloc;
 use raftmap::net::{issue_client, issue_node, new_cluster};
+use raftmap::storage::model::ModelFs;
 use raftmap::{Clerk, Node, NodeConfig, free_addresses};
 use tokio::runtime::Runtime;
 
@@ -18,6 +19,7 @@ static HEAP: PeakAlloc = PeakAlloc;
 static ONE: Mutex<()> = Mutex::new(());
 
 const EXTRA_BYTES: usize = 64 * 1024 * 1024;
+const MAX_RAFT_STATE: u64 = 4 * 1024 * 1024;
 /// A write takes longer than this only where somebody was elected or the leader was held up. Machines under load are slow.
 const WRITE_MAX: Duration = Duration::from_secs(1);
 /// Twice what it is where nobody says otherwise.
@@ -34,6 +36,8 @@ pub(crate) struct Arena {
     pub(crate) runtime: Runtime,
     pub(crate) dir: tempfile::TempDir,
     pub(crate) nodes: BTreeMap<u64, Arc<Node>>,
+    /// The attacks are what may hold these nodes up, not the machine's disk.
+    pub(crate) disks: BTreeMap<u64, ModelFs>,
     pub(crate) addresses: BTreeMap<u64, SocketAddr>,
     _one: MutexGuard<'static, ()>,
 }
@@ -50,20 +54,24 @@ impl Arena {
         for id in [1, 2, 3, 9] {
             issue_node(&ca, id, &dir.path().join(format!("n{id}"))).unwrap();
         }
+        let disks: BTreeMap<_, _> = running.iter().map(|id| (*id, ModelFs::new(*id))).collect();
         let start = |id: &u64| {
-            let mut config = NodeConfig::new(*id, dir.path().join(id.to_string()), addresses[id]);
+            let mut config = NodeConfig::new(*id, "/model", addresses[id]);
             config.peers = addresses.clone();
             config.identity = Some(dir.path().join(format!("n{id}")));
             // So that a machine under load is not taken for a leader that is gone.
             config.timing.election_min = ELECTION_MAX / 2;
             config.timing.election_max = ELECTION_MAX;
-            (*id, Arc::new(runtime.block_on(Node::start(config)).unwrap()))
+            // Small segments: they are part of the heap here.
+            config.max_raft_state = Some(MAX_RAFT_STATE);
+            let node = Node::start_on(disks[id].clone(), config);
+            (*id, Arc::new(runtime.block_on(node).unwrap()))
         };
         let nodes: BTreeMap<_, _> = running.iter().map(start).collect();
         for node in nodes.values() {
             runtime.block_on(node.wait_ready(PATIENCE)).unwrap();
         }
-        Self { runtime, dir, nodes, addresses, _one: one }
+        Self { runtime, dir, nodes, disks, addresses, _one: one }
     }
 
     pub(crate) fn leader(&self) -> u64 {
